@@ -1,0 +1,77 @@
+"""NestedUNet: one U-Net per resolution, each in the middle of the next larger.
+
+The outer path down ends at the resolution where the inner U-Net begins; two
+zero-initialised adapters carry features in and out, so that at first the
+resolutions are denoised independently (arXiv:2310.15111, section 3.2). The
+inner one may be nested itself, to any depth.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from kaleido_jax.models.layers import Conv
+from kaleido_jax.models.unet import UNet
+
+
+class NestedUNet(UNet):
+  """A denoiser for a pyramid of resolutions; its fields are the outermost's."""
+
+  inner_unet: nn.Module = None  # a UNet or a NestedUNet
+  normalise_input: bool = False  # divide each noisy image by its own deviation
+  middle_blocks: bool = False
+
+  @property
+  def ratio(self) -> int:
+    """How many times larger its images are than those of the inner U-Net."""
+    return 2 ** (len(self.channels) - 1)
+
+  def _set_up_middle(self):
+    self.in_adapter = Conv(
+      self.inner_unet.channels[0], zero=True, dtype=self.dtype
+    )
+    self.out_adapter = Conv(self.channels[-1], zero=True, dtype=self.dtype)
+    if self.middle_blocks:
+      raise ValueError(
+        'a NestedUNet has the inner U-Net where middle blocks would be; build '
+        'it with middle_blocks=False.'
+      )
+
+  def condition(self, features, mask=None):
+    return self.inner_unet.condition(features, mask)
+
+  def middle(self, x, embedding, condition, xs, times, micros):
+    """Denoises the lower resolutions with these features in mind."""
+    self._check_pyramid(xs)
+    rows, count = x.shape[0], xs[1].shape[0]
+    given = self.in_adapter(x)
+    # Rows that have no high-resolution image receive nothing from above.
+    given = jnp.pad(given, ((0, count - rows), (0, 0), (0, 0), (0, 0)))
+    inner, taken = self.inner_unet.denoise(
+      xs[1:], times, condition, micros, given
+    )
+    return x + self.out_adapter(taken[:rows]), inner
+
+  def normalise(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
+    if not self.normalise_input:
+      return x
+    return x / x.std((1, 2, 3), ddof=1, keepdims=True)
+
+  def _check_pyramid(self, xs):
+    if len(xs) < 2:
+      raise ValueError(
+        'a NestedUNet needs one image per resolution, high to low; only one '
+        'was given.'
+      )
+    high, low = xs[0].shape, xs[1].shape
+    if (high[1], high[2]) != (low[1] * self.ratio, low[2] * self.ratio):
+      raise ValueError(
+        f'images of {high[1]}x{high[2]} and {low[1]}x{low[2]} were given; '
+        f'with {len(self.channels)} entries in channels the first must be '
+        f'{self.ratio} times as large as the second.'
+      )
+    if high[0] > low[0]:
+      raise ValueError(
+        f'a mixed batch has fewer images at high resolution, not more: '
+        f'{high[0]} > {low[0]}.'
+      )

@@ -56,7 +56,9 @@ def load(
   params = abstract_params(module, config)
   given = {k: v for k, v in state_dict.items() if not _unused(k, config)}
   report = reports.compare(
-    source, shapes(params), {name: np.shape(array) for name, array in given.items()}
+    source,
+    shapes(params),
+    {name: np.shape(array) for name, array in given.items()},
   ).check(strict=strict)
   skipped = {*report.missing, *(name for name, *_ in report.mismatched)}
   flat = traverse_util.flatten_dict(params)
@@ -74,7 +76,7 @@ def load(
 
 
 def save(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """The state dict of a denoiser's parameters, in PyTorch's names and layout."""
+  """The state dict of a denoiser's parameters, as PyTorch names them."""
   flat = traverse_util.flatten_dict(dict(params))
   return {
     _torch_name(path): _to_torch(path, np.asarray(value))
@@ -223,7 +225,9 @@ def _torch_name(path: tuple[str, ...]) -> str:
 def _is_pointwise(name: str) -> bool:
   """1x1 convolutions there, dense layers here."""
   return bool(
-    re.search(r'(resnets\.\d+\.conv3|attn\.\d+\.(qkv|proj_out|ffn\.\d))\.', name)
+    re.search(
+      r'(resnets\.\d+\.conv3|attn\.\d+\.(qkv|proj_out|ffn\.\d))\.', name
+    )
   )
 
 

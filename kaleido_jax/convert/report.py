@@ -1,4 +1,4 @@
-"""What a conversion found: every tensor that is missing, extra or mis-shaped."""
+"""What a conversion found: each tensor missing, extra or mis-shaped."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -57,9 +57,7 @@ def masked_mean(
   return (total / jnp.maximum(mask.sum(1), 1)).astype(x.dtype)
 
 
-def sinusoid(
-  times: Num[Array, ' b'], width: int
-) -> Float[Array, 'b {width}']:
+def sinusoid(times: Num[Array, ' b'], width: int) -> Float[Array, 'b {width}']:
   """Embeds a scalar as [sines, cosines] of geometrically spaced frequencies."""
   half = width // 2
   # In numpy, once: exp() differs by an ulp between backends, and an ulp times
@@ -137,9 +135,7 @@ class GroupNorm(nn.Module):
   groups: int = 32
 
   @nn.compact
-  def __call__(
-    self, x: Float[Array, 'b h w c']
-  ) -> Float[Array, 'b h w c']:
+  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
     b, _, _, c = x.shape
     if c % self.groups:
       raise ValueError(

@@ -76,7 +76,9 @@ def _stacked(layer, config: T5Config, num_layers: int, in_axes, methods=()):
   axes = {'__call__': in_axes, **dict(methods)}
   return nn.scan(
     layers.checkpointed(layer, config.remat, prevent_cse=False),
-    methods={name: dict(in_axes=value, **shared) for name, value in axes.items()},
+    methods={
+      name: dict(in_axes=value, **shared) for name, value in axes.items()
+    },
   )
 
 
@@ -157,9 +159,7 @@ class Decoder(Part):
     bias, mask = self._causal(num)
     kept = []
     for stack, _ in self._stacks():
-      x, keys_values = stack.prefill(
-        x, memory, memory_mask, bias, mask
-      )
+      x, keys_values = stack.prefill(x, memory, memory_mask, bias, mask)
       kept.append(keys_values)
     own, others = jax.tree.map(lambda *parts: jnp.concatenate(parts), *kept)
     room = ((0, 0), (0, 0), (0, slots - num), (0, 0))
@@ -287,7 +287,29 @@ class T5(nn.Module):
     if self.config.tied_head:
       table = self.token_embedder.embedding.astype(states.dtype)
       states = states * self.config.width**-0.5
-      return jnp.matmul(
-        states, table.T, preferred_element_type=jnp.float32
-      )
+      return jnp.matmul(states, table.T, preferred_element_type=jnp.float32)
     return self.decoder.logits_dense(states)
+
+
+def init_params(
+  module: T5, key: Array, halves: tuple[str, ...] = ('encoder', 'decoder')
+) -> dict:
+  """Initial parameters of both halves or one; the embedding is in either."""
+  ids, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
+  if halves == ('encoder',):
+    variables = module.init(key, ids, mask, method='encode')
+  elif halves == ('decoder',):
+    memory = jnp.zeros((1, 1, module.config.width))
+    variables = module.init(key, memory, mask, ids, method='decode')
+  else:
+    variables = module.init(key, ids, mask, ids)
+  return variables['params']
+
+
+def abstract_params(
+  module: T5, halves: tuple[str, ...] = ('encoder', 'decoder')
+) -> dict:
+  """Shapes of the parameters; nothing is allocated, however large."""
+  return jax.eval_shape(
+    lambda key: init_params(module, key, halves), jax.random.key(0)
+  )

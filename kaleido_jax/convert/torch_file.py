@@ -1,0 +1,231 @@
+"""PyTorch's checkpoint files (.pth, .bin), read and written without PyTorch.
+
+The file is an uncompressed zip archive: `data.pkl` is a pickle in which every
+tensor is a call of `_rebuild_tensor_v2` on a storage, and `data/KEY` holds the
+bytes of storage KEY. Storages are mapped into memory, so that a tensor costs
+nothing until it is used. Nothing from the pickle is ever executed: names other
+than the few below become inert stand-ins.
+"""
+
+import collections
+import io
+import math
+import pathlib
+import pickle
+import struct
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+DTYPES = {
+  'FloatStorage': np.dtype(np.float32),
+  'DoubleStorage': np.dtype(np.float64),
+  'HalfStorage': np.dtype(np.float16),
+  'BFloat16Storage': np.dtype(ml_dtypes.bfloat16),
+  'LongStorage': np.dtype(np.int64),
+  'IntStorage': np.dtype(np.int32),
+  'ShortStorage': np.dtype(np.int16),
+  'CharStorage': np.dtype(np.int8),
+  'ByteStorage': np.dtype(np.uint8),
+  'BoolStorage': np.dtype(np.bool_),
+}
+
+
+def read(path: str | pathlib.Path) -> Any:
+  """What `torch.load` returns, with numpy arrays in place of tensors."""
+  path = pathlib.Path(path)
+  if not zipfile.is_zipfile(path):
+    raise ValueError(
+      f'{path} is not a zip archive, so no PyTorch (>= 1.6) checkpoint; if it '
+      'is an older one, load it with PyTorch and save it again.'
+    )
+  with zipfile.ZipFile(path) as archive:
+    pickles = [n for n in archive.namelist() if n.endswith('/data.pkl')]
+    if len(pickles) != 1:
+      raise ValueError(
+        f'{path} has no data.pkl inside, so it is no PyTorch checkpoint.'
+      )
+    root = pickles[0].removesuffix('data.pkl')
+    if f'{root}byteorder' in archive.namelist():
+      order = archive.read(f'{root}byteorder').decode()
+      if order != 'little':
+        raise ValueError(
+          f'{path} is {order}-endian; save it again on a common machine.'
+        )
+    unpickler = _Unpickler(io.BytesIO(archive.read(pickles[0])))
+    unpickler.storage = lambda key, dtype: _map(
+      path, archive.getinfo(f'{root}data/{key}'), dtype
+    )
+    return unpickler.load()
+
+
+def state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+  """The tensors of a checkpoint, whether it is a state dict or holds one."""
+  content = read(path)
+  if isinstance(content, Mapping):
+    for key in ('state_dict', 'model'):
+      if isinstance(content.get(key), Mapping):
+        content = content[key]
+        break
+  tensors = {}
+  if isinstance(content, Mapping):
+    tensors = {k: v for k, v in content.items() if isinstance(v, np.ndarray)}
+  if not tensors:
+    raise ValueError(
+      f'{path} holds a {type(content).__name__} without tensors, not a state '
+      'dict; expected one at the top level, or under "state_dict" or "model".'
+    )
+  return tensors
+
+
+def write(path: str | pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
+  """Writes a state dict that `torch.load(path, weights_only=True)` reads."""
+  arrays = {name: np.asarray(array) for name, array in tensors.items()}
+  root = pathlib.Path(path).stem
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as archive:
+    archive.writestr(f'{root}/data.pkl', _pickled(arrays))
+    archive.writestr(f'{root}/byteorder', 'little')
+    for i, array in enumerate(arrays.values()):
+      archive.writestr(f'{root}/data/{i}', array.tobytes())
+    archive.writestr(f'{root}/version', '3\n')
+
+
+def _map(path: pathlib.Path, info: zipfile.ZipInfo, dtype) -> np.ndarray:
+  if info.compress_type != zipfile.ZIP_STORED:
+    raise ValueError(
+      f'{path}: {info.filename} is compressed, which PyTorch never does; '
+      'unpack the archive and pack it without compression.'
+    )
+  if info.file_size == 0:
+    return np.zeros(0, dtype)
+  # The local header repeats name and extra field, with its own padding.
+  with path.open('rb') as file:
+    file.seek(info.header_offset + 26)
+    name, extra = struct.unpack('<HH', file.read(4))
+  return np.memmap(
+    path,
+    dtype,
+    mode='r',
+    offset=info.header_offset + 30 + name + extra,
+    shape=(info.file_size // dtype.itemsize,),
+  )
+
+
+class _Inert:
+  """Stands for any object of a class that we do not need."""
+
+  def __init__(self, *args, **kwargs):
+    pass
+
+  def __setstate__(self, state):
+    self.state = state
+
+  def __setitem__(self, key, value):
+    pass
+
+  def append(self, value):
+    pass
+
+  def extend(self, values):
+    pass
+
+
+def _rebuild_tensor(storage, offset, size, stride, *unused):
+  stride = [step * storage.dtype.itemsize for step in stride]
+  return np.lib.stride_tricks.as_strided(
+    storage[offset:], size, stride, writeable=False
+  )
+
+
+class _Unpickler(pickle.Unpickler):
+  KNOWN = {
+    ('collections', 'OrderedDict'): collections.OrderedDict,
+    ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
+    ('torch._utils', '_rebuild_parameter'): lambda data, *unused: data,
+    ('torch', 'Size'): tuple,
+    ('builtins', 'set'): set,
+  }
+
+  def find_class(self, module, name):
+    if (module, name) in self.KNOWN:
+      return self.KNOWN[module, name]
+    if module == 'torch' and name in DTYPES:
+      return DTYPES[name]
+    return type(name, (_Inert,), {'__module__': module})
+
+  def persistent_load(self, pid):
+    _, dtype, key, *_ = pid
+    if not isinstance(dtype, np.dtype):
+      raise ValueError(
+        f'storage {key} has type {dtype.__name__}; only {list(DTYPES)} can be '
+        'read.'
+      )
+    return self.storage(key, dtype)
+
+
+def _pickled(arrays: Mapping[str, np.ndarray]) -> bytes:
+  """The pickle of an OrderedDict of tensors, opcode by opcode.
+
+  `pickle` itself only names what can be imported, and PyTorch need not be here.
+  """
+  storages = {dtype: name for name, dtype in DTYPES.items()}
+
+  def text(value: str) -> bytes:
+    encoded = value.encode()
+    return pickle.BINUNICODE + struct.pack('<I', len(encoded)) + encoded
+
+  def integer(value: int) -> bytes:
+    encoded = pickle.encode_long(value)
+    return pickle.LONG1 + bytes([len(encoded)]) + encoded
+
+  def group(*items: bytes) -> bytes:
+    return pickle.MARK + b''.join(items) + pickle.TUPLE
+
+  def name(module: str, attribute: str) -> bytes:
+    return pickle.GLOBAL + f'{module}\n{attribute}\n'.encode()
+
+  ordered = name('collections', 'OrderedDict')
+  ordered += pickle.EMPTY_TUPLE + pickle.REDUCE
+
+  def tensor(key: int, array: np.ndarray) -> bytes:
+    if array.dtype not in storages:
+      raise ValueError(
+        f'tensors of type {array.dtype} cannot be written; convert them to one '
+        f'of {[str(dtype) for dtype in storages]}.'
+      )
+    storage = group(
+      text('storage'),
+      name('torch', storages[array.dtype]),
+      text(str(key)),
+      text('cpu'),
+      integer(array.size),
+    )
+    stride = [math.prod(array.shape[i + 1 :]) for i in range(array.ndim)]
+    arguments = group(
+      storage + pickle.BINPERSID,
+      integer(0),
+      group(*map(integer, array.shape)),
+      group(*map(integer, stride)),
+      pickle.NEWFALSE,
+      ordered,
+    )
+    return (
+      name('torch._utils', '_rebuild_tensor_v2') + arguments + pickle.REDUCE
+    )
+
+  items = b''.join(
+    text(key) + tensor(i, array)
+    for i, (key, array) in enumerate(arrays.items())
+  )
+  return (
+    pickle.PROTO
+    + b'\x02'
+    + ordered
+    + pickle.MARK
+    + items
+    + pickle.SETITEMS
+    + pickle.STOP
+  )

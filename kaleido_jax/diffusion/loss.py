@@ -1,0 +1,169 @@
+"""The denoising loss over a pyramid of resolutions (the paper's eq. 3).
+
+Every resolution gets noise of its own, all share one time per example. The
+loss is the sum over resolutions of mean squared errors:
+
+  L_DM = mean_b sum_i  w_i f_i(t_b) |error_i|^2
+
+A network that predicts one thing may be judged on another, without leaving its
+own terms: an error of 1 in a prediction is an error of `GAINS` in x_0, so the
+squared errors differ by a closed-form factor. The released networks predict v
+and are judged on eps: MSE_eps = gamma MSE_v. (Going through x_0 instead loses
+digits where sigma is small.)
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from einops import reduce
+from jaxtyping import Array, Float, Int, Key
+
+from kaleido_jax.diffusion import prediction as predictions
+from kaleido_jax.diffusion.schedule import Images, Point, Schedule, at, expand
+
+Factors = tuple[Float[Array, ' b'], ...]  # one per resolution
+
+
+class Metrics(NamedTuple):
+  """What a loss is made of, before `weighting`."""
+
+  per_example: Float[Array, ' b']
+  mse: Factors  # of the target, per resolution; fewer rows in a mixed batch
+
+
+def pyramid(
+  images: Float[Array, 'b h w c'], sizes: Sequence[int]
+) -> tuple[Float[Array, 'b _ _ c'], ...]:
+  """Averages images down to each height in turn, high to low."""
+  levels = []
+  for size in sizes:
+    ratio = images.shape[1] // size
+    if not ratio or images.shape[1] % size or images.shape[2] % ratio:
+      raise ValueError(
+        f'images of {images.shape[1]}x{images.shape[2]} cannot be averaged to '
+        f'a height of {size}; give sizes from high to low, each of which '
+        'divides the one before.'
+      )
+    images = reduce(
+      images, 'b (h i) (w j) c -> b h w c', 'mean', i=ratio, j=ratio
+    )
+    levels.append(images)
+  return tuple(levels)
+
+
+def draw(
+  key: Key[Array, ''], x0s: Images, num_times: int
+) -> tuple[Int[Array, ' b'], Images]:
+  """Draws a time per example, in 1..T, and noise per resolution."""
+  time_key, noise_key = jax.random.split(key)
+  times = jax.random.randint(
+    time_key, (x0s[-1].shape[0],), 1, num_times + 1, jnp.int32
+  )
+  epss = tuple(
+    jax.random.normal(jax.random.fold_in(noise_key, r), x0.shape)
+    for r, x0 in enumerate(x0s)
+  )
+  return times, epss
+
+
+def corrupt(x0s: Images, epss: Images, point: Point) -> Images:
+  """x_t at every resolution."""
+  return tuple(
+    expand(alpha, x0) * x0 + expand(sigma, x0) * eps
+    for x0, eps, alpha, sigma in zip(
+      x0s, epss, point.alphas, point.sigmas, strict=True
+    )
+  )
+
+
+def uniform(
+  schedules: Sequence[Schedule], t: Int[Array, ' b'], target: str
+) -> Factors:
+  """All times count the same."""
+  return (jnp.ones(t.shape),) * len(schedules)
+
+
+def min_snr(
+  schedules: Sequence[Schedule],
+  t: Int[Array, ' b'],
+  target: str,
+  *,
+  cap: float = 5.0,
+) -> Factors:
+  """Weighs the error in x_0 by min(SNR, cap) (arXiv:2303.09556)."""
+  return tuple(
+    jnp.minimum(jnp.exp(schedule.logsnr(t)), cap)
+    * predictions.GAINS[target](schedule.alpha(t), schedule.sigma(t)) ** 2
+    for schedule in schedules
+  )
+
+
+def vdm(
+  schedules: Sequence[Schedule], t: Int[Array, ' b'], target: str
+) -> Factors:
+  """Weighs by SNR_(t-1) / SNR_t - 1, normalised over the batch.
+
+  That is the variational bound, discretely (arXiv:2107.00630), for a loss on
+  eps. As in the reference, all resolutions take the weights of the lowest.
+  """
+  schedule = schedules[-1]
+  t = jnp.maximum(t, 2)  # SNR_0 is infinite
+  now, before = schedule.gamma(t), schedule.gamma(t - 1)
+  weights = before * (1 - now) / (1 - before) / now - 1
+  return (weights / weights.mean(),) * len(schedules)
+
+
+WEIGHTINGS = {'uniform': uniform, 'min_snr': min_snr, 'vdm': vdm}
+
+
+def rows(batch_size: int, ratios: Sequence[int]) -> tuple[int, ...]:
+  """How many examples each resolution of a mixed batch has.
+
+  Ratios are of the batch that ends at each resolution: (2, 1) draws two thirds
+  of the examples at both, and the last third at the low one only.
+  """
+  counts = tuple(
+    sum(ratios[: i + 1]) * batch_size // sum(ratios) for i in range(len(ratios))
+  )
+  if min(counts) < 1:
+    raise ValueError(
+      f'batch_size={batch_size} in ratios {tuple(ratios)} leaves a resolution '
+      f'without examples ({counts}); use a multiple of {sum(ratios)}.'
+    )
+  return counts
+
+
+def denoising(
+  network: Callable[[Images, Int[Array, ' b']], Images],
+  schedules: Sequence[Schedule],
+  x0s: Images,
+  times: Int[Array, ' b'],
+  epss: Images,
+  *,
+  prediction: str = 'v',
+  target: str = 'eps',
+  weighting: Callable[..., Factors] = uniform,
+  resolution_weights: Sequence[float] | None = None,
+  batch_ratios: Sequence[int] | None = None,
+) -> tuple[Float[Array, ''], Metrics]:
+  """L_DM of one batch.
+
+  Args:
+    network: (xs, times) -> predictions; its condition is closed over, and its
+      times count from 0.
+    schedules: one per resolution, like all tuples here.
+    x0s: clean images. (For an unshifted model, whose higher resolutions are
+      divided by their scale instead, divide them before.)
+    times: in 1..T.
+    epss: the noise.
+    prediction: what the network predicts: 'v', 'eps' or 'x0'.
+    target: what it is judged on.
+    weighting: one of WEIGHTINGS.
+    resolution_weights: w_i; by default 1.
+    batch_ratios: see `rows`; by default all resolutions have all examples.
+  """
+  predictions.check(prediction), predictions.check(target)
+  batch_size = times.shape[0]
+  counts = rows(batch_size, batch_ratios or (0,) * (len(x0s) - 1) + (1,))

@@ -100,18 +100,22 @@ def min_snr(
   )
 
 
+def snr_decay(schedule: Schedule, t: Int[Array, '*b']) -> Float[Array, '*b']:
+  """SNR_(t-1) / SNR_t - 1; at t = 1, where SNR_0 is infinite, as at t = 2."""
+  t = jnp.maximum(t, 2)
+  now, before = schedule.gamma(t), schedule.gamma(t - 1)
+  return before * (1 - now) / (1 - before) / now - 1
+
+
 def vdm(
   schedules: Sequence[Schedule], t: Int[Array, ' b'], target: str
 ) -> Factors:
-  """Weighs by SNR_(t-1) / SNR_t - 1, normalised over the batch.
+  """Weighs eps as the variational bound does (arXiv:2107.00630).
 
-  That is the variational bound, discretely (arXiv:2107.00630), for a loss on
-  eps. As in the reference, all resolutions take the weights of the lowest.
+  As in the reference, weights are normalised over the batch, and those of the
+  lowest resolution serve for all.
   """
-  schedule = schedules[-1]
-  t = jnp.maximum(t, 2)  # SNR_0 is infinite
-  now, before = schedule.gamma(t), schedule.gamma(t - 1)
-  weights = before * (1 - now) / (1 - before) / now - 1
+  weights = snr_decay(schedules[-1], t)
   return (weights / weights.mean(),) * len(schedules)
 
 
@@ -121,8 +125,8 @@ WEIGHTINGS = {'uniform': uniform, 'min_snr': min_snr, 'vdm': vdm}
 def rows(batch_size: int, ratios: Sequence[int]) -> tuple[int, ...]:
   """How many examples each resolution of a mixed batch has.
 
-  Ratios are of the batch that ends at each resolution: (2, 1) draws two thirds
-  of the examples at both, and the last third at the low one only.
+  Ratios are of what ends at each resolution: with (2, 1), two thirds of the
+  examples are seen at both and the last third at the low one only.
   """
   counts = tuple(
     sum(ratios[: i + 1]) * batch_size // sum(ratios) for i in range(len(ratios))
@@ -142,8 +146,8 @@ def denoising(
   times: Int[Array, ' b'],
   epss: Images,
   *,
-  prediction: str = 'v',
-  target: str = 'eps',
+  prediction: str,
+  target: str,
   weighting: Callable[..., Factors] = uniform,
   resolution_weights: Sequence[float] | None = None,
   batch_ratios: Sequence[int] | None = None,
@@ -164,6 +168,49 @@ def denoising(
     resolution_weights: w_i; by default 1.
     batch_ratios: see `rows`; by default all resolutions have all examples.
   """
-  predictions.check(prediction), predictions.check(target)
-  batch_size = times.shape[0]
-  counts = rows(batch_size, batch_ratios or (0,) * (len(x0s) - 1) + (1,))
+  predictions.check(prediction)
+  predictions.check(target)
+  levels, batch_size = len(schedules), times.shape[0]
+  weights = resolution_weights or (1.0,) * levels
+  counts = rows(batch_size, batch_ratios or (1,) + (0,) * (levels - 1))
+  for name, given in [
+    ('x0s', x0s),
+    ('epss', epss),
+    ('resolution_weights', weights),
+    ('batch_ratios', counts),
+  ]:
+    if len(given) != levels:
+      raise ValueError(
+        f'{name} has {len(given)} entries for {levels} schedules; give one per '
+        'resolution, high to low.'
+      )
+  point = at(schedules, times)
+  xts = corrupt(x0s, epss, point)
+  outputs = network(_first(counts, xts), times - 1)
+
+  mse, factors = [], weighting(schedules, times, target)
+  per_example = total = jnp.zeros(batch_size)
+  for i, (output, count) in enumerate(zip(outputs, counts, strict=True)):
+    alpha, sigma = point.alphas[i][:count], point.sigmas[i][:count]
+    truth = predictions.TARGETS[prediction](
+      x0s[i][:count],
+      epss[i][:count],
+      expand(alpha, output),
+      expand(sigma, output),
+    )
+    error = jnp.square(output.astype(jnp.float32) - truth)
+    gains = predictions.GAINS[prediction](alpha, sigma) / predictions.GAINS[
+      target
+    ](alpha, sigma)
+    mse.append(reduce(error, 'b ... -> b', 'mean') * gains**2)
+    # Fewer examples, each counting for more: the expectation stays the same.
+    share = jnp.pad(mse[i], (0, batch_size - count)) * (
+      weights[i] * batch_size / count
+    )
+    per_example += share
+    total += share * factors[i]
+  return total.mean(), Metrics(per_example, tuple(mse))
+
+
+def _first(counts: Sequence[int], xs: Images) -> Images:
+  return tuple(x[:count] for x, count in zip(xs, counts, strict=True))

@@ -47,7 +47,13 @@ def check(kind: str) -> str:
 
 
 def convert(
-  value: X, xt: X, alpha: Coefficient, sigma: Coefficient, *, given: str, wanted: str
+  value: X,
+  xt: X,
+  alpha: Coefficient,
+  sigma: Coefficient,
+  *,
+  given: str,
+  wanted: str,
 ) -> X:
   """Says in terms of `wanted` what `value` says in terms of `given`."""
   if check(given) == check(wanted):

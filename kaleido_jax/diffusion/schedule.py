@@ -140,7 +140,7 @@ SCHEDULES = {
 }
 
 
-def create(name: str = 'squared_cosine', num_times: int = 1000) -> Schedule:
+def create(name: str, num_times: int) -> Schedule:
   """The unshifted schedule of this name."""
   if name not in SCHEDULES:
     raise ValueError(

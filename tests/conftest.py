@@ -2,16 +2,21 @@
 
 import os
 
+# Before jax is imported, hence before anything else here.
 os.environ['XLA_FLAGS'] = (
   os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
 )
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
-import pathlib
-import tempfile
+import json  # noqa: E402
+import pathlib  # noqa: E402
+import tempfile  # noqa: E402
 
-import jax
-import pytest
+import jax  # noqa: E402
+import packing  # noqa: E402
+import pytest  # noqa: E402
+
+from kaleido_jax.convert import mdm  # noqa: E402
 
 # Compiled programs outlive the process: a second run of the suite is quick.
 jax.config.update(
@@ -20,8 +25,28 @@ jax.config.update(
 )
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 
+DATA = pathlib.Path(__file__).parent / 'data'
+
 
 @pytest.fixture(scope='session')
 def data() -> pathlib.Path:
   """The folder of committed fixtures."""
-  return pathlib.Path(__file__).parent / 'data'
+  return DATA
+
+
+@pytest.fixture(scope='session')
+def nested_tiny():
+  """The reference's small nested network: module, parameters."""
+  return _load('nested_tiny')
+
+
+@pytest.fixture(scope='session')
+def unet_tiny():
+  """The reference's small plain network: module, parameters."""
+  return _load('unet_tiny')
+
+
+def _load(name: str):
+  config = json.loads((DATA / f'mdm/{name}_config.json').read_text())
+  weights = packing.read(DATA / f'mdm/{name}_weights.npz.xz')
+  return mdm.load(config, weights)

@@ -212,9 +212,11 @@ def _shards(
 def _is_scaled(values: Mapping[str, Any]) -> bool:
   """Whether states are scaled by d^-0.5 before the head, as v1.0 does.
 
-  transformers has always told the versions apart by tie_word_embeddings.
+  transformers told the versions apart by tie_word_embeddings, until version 5
+  gave the scale a name of its own and set the former to true in any case.
   """
-  return values.get('tie_word_embeddings', True) is not False
+  tied = values.get('tie_word_embeddings') is not False
+  return bool(values.get('scale_decoder_outputs', tied))
 
 
 def _settle_head(config: T5Config, files: dict[str, stream.Lazy]):
@@ -320,7 +322,9 @@ def _config_json(config: T5Config) -> dict[str, Any]:
     'feed_forward_proj': config.mlp,
     'is_gated_act': gated,
     'dense_act_fn': 'gelu_new' if gated else 'relu',
+    # Both: 5.0 reads only the second, 4 only the first.
     'tie_word_embeddings': config.tied_head,
+    'scale_decoder_outputs': config.tied_head,
     'relative_attention_num_buckets': config.num_buckets,
     'relative_attention_max_distance': config.max_distance,
     'dropout_rate': config.dropout,

@@ -60,19 +60,22 @@ def load(
     shapes(params),
     {name: np.shape(array) for name, array in given.items()},
   ).check(strict=strict)
-  skipped = {*report.missing, *(name for name, *_ in report.mismatched)}
-  flat = traverse_util.flatten_dict(params)
-  if skipped:
+  if not report.clean:
     print(report)
-    initial = traverse_util.flatten_dict(
-      jax.jit(_initialiser(module, config))(jax.random.key(0))
-    )
-  for path in flat:
-    name = _torch_name(path)
-    flat[path] = (
-      initial[path] if name in skipped else jnp.asarray(_to_ours(path, given))
-    )
-  return module, traverse_util.unflatten_dict(flat)
+    initial = jax.jit(_initialiser(module, config))(jax.random.key(0))
+    unfit = {*report.missing, *(name for name, *_ in report.mismatched)}
+    given |= {k: v for k, v in save(initial).items() if k in unfit}
+  return module, from_torch(params, given)
+
+
+def from_torch(
+  params: Mapping[str, Any], state_dict: Mapping[str, np.ndarray]
+) -> dict:
+  """Fills a tree of parameters, of which only the names matter."""
+  flat = traverse_util.flatten_dict(dict(params))
+  return traverse_util.unflatten_dict(
+    {path: jnp.asarray(_to_ours(path, state_dict)) for path in flat}
+  )
 
 
 def save(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -236,7 +239,7 @@ def _to_ours(path, state_dict) -> np.ndarray:
   value = np.asarray(state_dict[name])
   if path[-1] != 'kernel':
     return value
-  if value.ndim == 4 and not _is_pointwise(name):
+  if value.ndim == 4 and value.shape[2:] != (1, 1):
     return value.transpose(2, 3, 1, 0)
   return value.reshape(value.shape[:2]).T
 

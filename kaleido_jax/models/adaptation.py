@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import traverse_util
-from jaxtyping import Array
 
+from kaleido_jax.arrays import Array
 from kaleido_jax.models.t5_layers import T5Config
 
 UPDATES = ('lora_down', 'lora_up')

@@ -11,8 +11,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, Num
+from jaxtyping import Float, Int, Key
 
+from kaleido_jax.arrays import Array, Mask
 from kaleido_jax.models import t5
 
 
@@ -80,7 +81,7 @@ def generate(
   module: t5.T5,
   params: dict,
   memory: Float[Array, 'b l d'],
-  memory_mask: Num[Array, 'b l'] | Bool[Array, 'b l'],
+  memory_mask: Mask,
   keys: Key[Array, ' b'],
   *,
   prefix: Int[Array, 'b p'],

@@ -15,8 +15,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import traverse_util
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 
+from kaleido_jax.arrays import Array, Mask
 from kaleido_jax.models import adaptation, t5
 from kaleido_jax.models.mlp import MLP
 from kaleido_jax.models.nested_unet import NestedUNet
@@ -46,7 +47,7 @@ class Kaleido(nn.Module):
   def __call__(
     self,
     ids: Int[Array, 'b l'],
-    mask: Num[Array, 'b l'] | Bool[Array, 'b l'],
+    mask: Mask,
     xs: Images,
     times: Num[Array, ' b'],
     z: Int[Array, 'b m'] | None = None,
@@ -77,7 +78,7 @@ class Kaleido(nn.Module):
   def encode(
     self,
     ids: Int[Array, 'b l'],
-    mask: Num[Array, 'b l'] | Bool[Array, 'b l'],
+    mask: Mask,
   ) -> Float[Array, 'b l d']:
     """Reads captions; no gradient comes back if the encoder is frozen."""
     memory = self.encoder.encode(ids, mask)
@@ -87,7 +88,7 @@ class Kaleido(nn.Module):
     self,
     z: Int[Array, 'b m'],
     memory: Float[Array, 'b l d'],
-    mask: Num[Array, 'b l'] | Bool[Array, 'b l'],
+    mask: Mask,
   ) -> tuple[Float[Array, 'b m d'], Float[Array, 'b m v']]:
     """Reads latents from left to right; logits[:, i] scores z[:, i].
 
@@ -100,7 +101,7 @@ class Kaleido(nn.Module):
   def condition(
     self,
     memory: Float[Array, 'b l d'],
-    mask: Num[Array, 'b l'] | Bool[Array, 'b l'],
+    mask: Mask,
     states: Float[Array, 'b m d'] | None = None,
     states_mask: Num[Array, 'b m'] | Bool[Array, 'b m'] | None = None,
     *,

@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import repeat
-from jaxtyping import Array, Bool, Float, Num
+from jaxtyping import Bool, Float, Num
+
+from kaleido_jax.arrays import Array, Mask
 
 EPSILON = 1e-5  # of every norm in the denoiser
 
@@ -48,9 +50,7 @@ def attention(
   return jnp.einsum('bnqs,bsnk->bqnk', weights, v)
 
 
-def masked_mean(
-  x: Float[Array, 'b l d'], mask: Num[Array, 'b l'] | Bool[Array, 'b l']
-) -> Float[Array, 'b d']:
+def masked_mean(x: Float[Array, 'b l d'], mask: Mask) -> Float[Array, 'b d']:
   """Averages the tokens that the mask keeps; zeros where it keeps none."""
   mask = mask.astype(jnp.float32)[..., None]
   total = (x * mask).sum(1)
@@ -60,11 +60,12 @@ def masked_mean(
 def sinusoid(times: Num[Array, ' b'], width: int) -> Float[Array, 'b {width}']:
   """Embeds a scalar as [sines, cosines] of geometrically spaced frequencies."""
   half = width // 2
-  # In numpy, once: exp() differs by an ulp between backends, and an ulp times
-  # t = 999 is visible.
-  frequencies = np.exp(
-    np.arange(half, dtype=np.float32) * np.float32(-math.log(10000) / half)
+  # In numpy, once, and rounded only where the reference rounds: exp() differs
+  # by an ulp between backends, and an ulp times t = 999 is visible.
+  exponents = np.arange(half, dtype=np.float32) * np.float32(
+    -math.log(10000) / half
   )
+  frequencies = np.exp(exponents.astype(np.float64)).astype(np.float32)
   angles = times.astype(jnp.float32)[:, None] * frequencies
   return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 

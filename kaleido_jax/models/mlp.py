@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num
+from jaxtyping import Float, Num
 
+from kaleido_jax.arrays import Array
 from kaleido_jax.models import layers
 from kaleido_jax.models.layers import Dense, LayerNorm
 

@@ -6,10 +6,15 @@ resolutions are denoised independently (arXiv:2310.15111, section 3.2). The
 inner one may be nested itself, to any depth.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from flax import traverse_util
+from jaxtyping import Float
 
+from kaleido_jax.arrays import Array
 from kaleido_jax.models.layers import Conv
 from kaleido_jax.models.unet import UNet
 
@@ -42,7 +47,6 @@ class NestedUNet(UNet):
 
   def middle(self, x, embedding, condition, xs, times, micros):
     """Denoises the lower resolutions with these features in mind."""
-    self._check_pyramid(xs)
     rows, count = x.shape[0], xs[1].shape[0]
     given = self.in_adapter(x)
     # Rows that have no high-resolution image receive nothing from above.
@@ -57,7 +61,7 @@ class NestedUNet(UNet):
       return x
     return x / x.std((1, 2, 3), ddof=1, keepdims=True)
 
-  def _check_pyramid(self, xs):
+  def check(self, xs):
     if len(xs) < 2:
       raise ValueError(
         'a NestedUNet needs one image per resolution, high to low; only one '
@@ -75,3 +79,28 @@ class NestedUNet(UNet):
         f'a mixed batch has fewer images at high resolution, not more: '
         f'{high[0]} > {low[0]}.'
       )
+
+
+def grow(params: Mapping[str, Any], inner_params: Mapping[str, Any]) -> dict:
+  """Puts a trained network inside a larger one (progressive training).
+
+  Text-to-image models train at 64x64 first; the 256x256 model then begins with
+  that network as its inner U-Net and new outer layers around it.
+  """
+  wanted = traverse_util.flatten_dict(dict(params['inner_unet']), sep='/')
+  given = traverse_util.flatten_dict(dict(inner_params), sep='/')
+  differences = [
+    *(f'{k}: missing' for k in wanted if k not in given),
+    *(f'{k}: not part of the inner U-Net' for k in given if k not in wanted),
+    *(
+      f'{k}: the inner U-Net needs {wanted[k].shape}, given {given[k].shape}'
+      for k in wanted
+      if k in given and wanted[k].shape != given[k].shape
+    ),
+  ]
+  if differences:
+    raise ValueError(
+      'the trained network is not the inner one of this model; configure the '
+      'inner U-Net as it was trained:\n  ' + '\n  '.join(differences)
+    )
+  return {**params, 'inner_unet': inner_params}

@@ -9,8 +9,9 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Int
 
+from kaleido_jax.arrays import Array, Mask
 from kaleido_jax.models import layers
 from kaleido_jax.models.t5_layers import (
   DecoderLayer,
@@ -229,7 +230,7 @@ class T5(nn.Module):
   def __call__(
     self,
     ids: Int[Array, 'b l'],
-    mask: Num[Array, 'b l'] | Bool[Array, 'b l'],
+    mask: Mask,
     decoder_ids: Int[Array, 'b m'],
   ) -> tuple[Float[Array, 'b m d'], Float[Array, 'b m v']]:
     return self.decode(self.encode(ids, mask), mask, decoder_ids)
@@ -237,7 +238,7 @@ class T5(nn.Module):
   def encode(
     self,
     ids: Int[Array, 'b l'],
-    mask: Num[Array, 'b l'] | Bool[Array, 'b l'],
+    mask: Mask,
   ) -> Float[Array, 'b l d']:
     """Encodes tokens; the states of padding are zeros."""
     mask = mask.astype(bool)
@@ -247,7 +248,7 @@ class T5(nn.Module):
   def decode(
     self,
     states: Float[Array, 'b l d'],
-    mask: Num[Array, 'b l'] | Bool[Array, 'b l'],
+    mask: Mask,
     decoder_ids: Int[Array, 'b m'],
   ) -> tuple[Float[Array, 'b m d'], Float[Array, 'b m v']]:
     """Reads inputs that begin with PAD; returns final states and logits."""
@@ -258,7 +259,7 @@ class T5(nn.Module):
   def prefill(
     self,
     states: Float[Array, 'b l d'],
-    mask: Num[Array, 'b l'] | Bool[Array, 'b l'],
+    mask: Mask,
     decoder_ids: Int[Array, 'b m'],
     lengths: Int[Array, ' b'],
     slots: int,

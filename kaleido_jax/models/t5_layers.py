@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
+from kaleido_jax.arrays import Array
 from kaleido_jax.models import layers
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num
+from jaxtyping import Float, Num
 
+from kaleido_jax.arrays import Array
 from kaleido_jax.models import layers
 from kaleido_jax.models.layers import Conv, Dense, GroupNorm
 from kaleido_jax.models.unet_blocks import Block, Condition, ConditionBlock
@@ -168,12 +169,13 @@ class UNet(nn.Module):
     times: Num[Array, ' b'],
     condition: Condition | None,
     micros: Mapping[str, Num[Array, ' b']],
-    injected: Float[Array, 'b h w c'] | None = None,
-  ) -> tuple[Images, Float[Array, 'b h w c']]:
+    injected: Float[Array, '_ h w f'] | None = None,
+  ) -> tuple[Images, Float[Array, '_ h w f']]:
     """Returns the predictions and the last features before the output norm.
 
     injected: features that a U-Net around this one adds to the first layer.
     """
+    self.check(xs)
     x = self.conv_in(self.normalise(xs[0]))
     if injected is not None:
       x += injected
@@ -197,16 +199,19 @@ class UNet(nn.Module):
 
   def middle(self, x, embedding, condition, xs, times, micros):
     """The lowest resolution; returns its output and no inner predictions."""
-    del times, micros
+    del xs, times, micros
+    if self.middle_blocks:
+      for block in self.mid_blocks:
+        x, _ = block(x, embedding, condition)
+    return x, ()
+
+  def check(self, xs: Images) -> None:
+    """Refuses images that this network does not draw."""
     if len(xs) != 1:
       raise ValueError(
         f'a U-Net draws one resolution, but {len(xs)} images were given; nest '
         'it in a NestedUNet to draw more.'
       )
-    if self.middle_blocks:
-      for block in self.mid_blocks:
-        x, _ = block(x, embedding, condition)
-    return x, ()
 
   def normalise(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
     return x

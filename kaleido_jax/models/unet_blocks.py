@@ -10,8 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from einops import rearrange
-from jaxtyping import Array, Float, Num
+from jaxtyping import Float, Num
 
+from kaleido_jax.arrays import Array
 from kaleido_jax.models import layers
 from kaleido_jax.models.layers import Conv, Dense, GroupNorm, LayerNorm
 

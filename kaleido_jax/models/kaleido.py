@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 from jaxtyping import Bool, Float, Int, Num
+from ml_collections import ConfigDict
 
 from kaleido_jax.arrays import Array, Mask, Pyramid
 from kaleido_jax.models import adaptation, t5
@@ -204,12 +205,11 @@ def init_params(model: Kaleido, key: Array, xs_shapes) -> dict:
   return model.init(key, ids, ids, xs, jnp.zeros(1), z)['params']
 
 
-def from_config(config: Mapping[str, Any]) -> Kaleido:
+def from_config(config: ConfigDict) -> Kaleido:
   """Builds the model that a run's configuration describes."""
-  model = config['model']
-  encoder = T5Config(**model['encoder'])
-  decoder = T5Config(**model['decoder'])
-  if config['latents'] and encoder.width != decoder.width:
+  model = config.model
+  encoder, decoder = T5Config(**model.encoder), T5Config(**model.decoder)
+  if config.latents and encoder.width != decoder.width:
     raise ValueError(
       f'the denoiser reads encoder and decoder states side by side, but '
       f'config.model.encoder.width={encoder.width} and '
@@ -217,18 +217,18 @@ def from_config(config: Mapping[str, Any]) -> Kaleido:
     )
   return Kaleido(
     encoder=t5.T5(encoder),
-    decoder=t5.T5(decoder) if config['latents'] else None,
-    denoiser=_denoiser(model['denoiser']),
-    freeze_encoder=model['freeze_encoder'],
-    train_embedder=model['train_embedder'],
-    empty_caption=tuple(model['empty_caption']),
+    decoder=t5.T5(decoder) if config.latents else None,
+    denoiser=_denoiser(model.denoiser),
+    freeze_encoder=model.freeze_encoder,
+    train_embedder=model.train_embedder,
+    empty_caption=model.empty_caption,
   )
 
 
 DENOISERS = {'unet': UNet, 'nested_unet': NestedUNet, 'mlp': MLP}
 
 
-def _denoiser(section: Mapping[str, Any]) -> nn.Module:
+def _denoiser(section: ConfigDict) -> nn.Module:
   fields = dict(section)
   kind = fields.pop('kind')
   if kind not in DENOISERS:

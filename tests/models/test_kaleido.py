@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
+from ml_collections import ConfigDict
 
 from kaleido_jax.models import adaptation, kaleido, t5
 from kaleido_jax.models.kaleido import Kaleido
@@ -204,6 +205,7 @@ def test_without_latents_the_parameters_are_those_of_matryoshka(batch):
     num_attention=(0, 0),
     embedding_dim=32,
     groups=8,
+    middle_blocks=False,
   )
   outer = NestedUNet(
     channels=(8, 8),
@@ -375,9 +377,11 @@ def test_encoder_and_decoder_of_different_widths_are_refused():
   section = dict(
     width=16, num_heads=2, mlp_dim=8, num_encoder_layers=1, num_decoder_layers=1
   )
-  config = dict(
-    latents=('color',),
-    model=dict(encoder=section, decoder={**section, 'width': 32}),
+  config = ConfigDict(
+    dict(
+      latents=('color',),
+      model=dict(encoder=section, decoder={**section, 'width': 32}),
+    )
   )
   with pytest.raises(ValueError, match='width=16 and.*width=32; make them'):
     kaleido.from_config(config)

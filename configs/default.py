@@ -1,0 +1,98 @@
+"""Every field of a configuration, once, with the values of the paper's model.
+
+Kaleido at 256x256 with T5-XL (appendix B.1): 452,458,822 parameters of the
+denoiser. Other files call `get_config` and assign. Values are primary: whatever
+can be computed from others is computed in code, or an override on the command
+line would not reach it.
+"""
+
+from ml_collections import ConfigDict
+
+
+def t5_xl() -> dict:
+  """T5 v1.1 and Flan-T5, size XL."""
+  return dict(
+    vocab_size=32128,  # larger if latents add tokens of their own
+    width=2048,  # of the residual stream; encoder and decoder agree
+    num_heads=32,
+    head_dim=64,
+    mlp_dim=5120,
+    num_encoder_layers=24,
+    num_decoder_layers=24,
+    mlp='gated-gelu',  # 'relu' in v1.0
+    tied_head=False,  # v1.0: the head is the embedding, scaled
+    dropout=0.0,
+    num_buckets=32,  # of relative positions
+    max_distance=128,  # positions farther apart share a bucket
+    remat='none',  # 'dots' or 'full': recompute layers, to save memory
+    dtype='bfloat16',  # compute type; parameters are float32
+  )
+
+
+def unet() -> dict:
+  """The inner U-Net: 64x64."""
+  return dict(
+    kind='unet',
+    channels=(256, 512, 768),  # per resolution, each half the last
+    num_resnets=(2, 2, 2),
+    num_attention=(0, 1, 5),  # attention layers after each ResNet
+    embedding_dim=1024,  # of time, pooled condition and micro-conditions
+    conditional=True,
+    condition_dim=1024,  # project the condition to this width; 0: do not
+    num_condition_blocks=2,
+    masked_condition=True,  # False reads padding too, as released MDM does
+    micro_conditions=(('scale', 64.0),),
+    middle_blocks=True,
+    attention_ffn=True,
+    dropout=0.0,
+    groups=32,  # of the norms; must divide the channels
+    heads=8,
+    out_channels=3,
+    remat='none',  # 'dots' or 'full': recompute blocks, to save memory
+    dtype='bfloat16',
+  )
+
+
+def nested_unet() -> dict:
+  """256x256 around 64x64."""
+  return unet() | dict(
+    kind='nested_unet',
+    inner_unet=unet(),
+    channels=(64, 128, 256),
+    num_resnets=(2, 2, 1),
+    num_attention=(0, 0, 0),
+    condition_dim=0,  # the inner network projects for all
+    num_condition_blocks=0,
+    micro_conditions=(('scale', 256.0),),
+    middle_blocks=False,
+    attention_ffn=False,
+    normalise_input=False,
+  )
+
+
+def get_config() -> ConfigDict:
+  return ConfigDict(
+    dict(
+      seed=0,
+      image_shapes=((256, 256, 3), (64, 64, 3)),  # high to low
+      latents=('text',),  # kinds, in order; () is Matryoshka, the baseline
+      eta=1.0,  # weight of the next-token loss
+      diffusion=dict(
+        schedule='squared_cosine',  # or 'cosine', 'linear'
+        num_times=1000,
+        shift_power=1,  # SNR / scale^power; 1 is the paper's "cosine-shift4"
+        prediction='v',  # what the network predicts: 'v', 'eps' or 'x0'
+        target='eps',  # what it is judged on
+      ),
+      model=dict(
+        encoder=t5_xl(),
+        # frozen_layers: the first decoder layers stay fixed. lora_rank: train
+        # low-rank updates instead of kernels. Both save memory.
+        decoder=t5_xl() | dict(frozen_layers=0, lora_rank=0),
+        denoiser=nested_unet(),
+        freeze_encoder=True,  # False if it starts from nothing
+        train_embedder=True,  # matters only with the two fields above
+        empty_caption=(1,),  # token ids of the null condition
+      ),
+    )
+  )

@@ -1,0 +1,38 @@
+"""The paper's toy: points in the plane, two classes of two modes each.
+
+  python -m kaleido_jax.main --config=configs/toy.py
+
+Runs on any laptop in seconds. The caption is the class, the latent the mode.
+Variant: configs/toy.py:mdm is the baseline without latents.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config(variant: str = '') -> ConfigDict:
+  config = default.get_config()
+  config.image_shapes = ((2,),)
+  config.latents = ('mode',)
+  small = dict(
+    vocab_size=16,
+    width=64,
+    num_heads=4,
+    head_dim=16,
+    mlp_dim=128,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    dtype='float32',
+  )
+  config.model.encoder.update(small)
+  config.model.decoder.update(small)
+  config.model.denoiser = dict(
+    kind='mlp', width=128, num_layers=3, dtype='float32'
+  )
+  config.model.freeze_encoder = False  # it starts from nothing
+  if variant == 'mdm':
+    config.latents = ()
+  elif variant:
+    raise ValueError(f"variant {variant!r} is not 'mdm'.")
+  return config

@@ -1,0 +1,59 @@
+"""The command line: flags, and nothing else.
+
+python -m kaleido_jax.main --config=configs/toy.py
+"""
+
+import importlib
+import logging
+import pathlib
+import re
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+# A mode is imported when it is used: training needs no web page.
+MODES = {'train': 'kaleido_jax.train'}
+
+_MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
+_CONFIG = config_flags.DEFINE_config_file(
+  'config',
+  None,
+  'The run, as a file: configs/NAME.py or configs/NAME.py:VARIANT. Override a '
+  'field with --config.NAME=VALUE.',
+  lock_config=True,
+)
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Where the run lives; runs/NAME-VARIANT by default.'
+)
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(
+      f'unexpected {argv[1]!r}: every argument is a flag, such as '
+      f'--mode={argv[1]} or --config=configs/{argv[1]}.py.'
+    )
+  if _CONFIG.value is None:
+    raise app.UsageError(
+      'which run? Give --config=configs/NAME.py; configs/toy.py runs anywhere.'
+    )
+  workdir = _WORKDIR.value or default_workdir(
+    flags.FLAGS['config'].config_filename
+  )
+  mode = importlib.import_module(MODES[_MODE.value])
+  mode.run(_CONFIG.value, workdir=workdir)
+
+
+def default_workdir(config: str) -> str:
+  """Where a run lives: configs/imagenet.py:mdm -> runs/imagenet-mdm."""
+  file, _, variant = config.partition(':')
+  name = pathlib.Path(file).stem
+  return f'runs/{name}-{re.sub("[^a-zA-Z0-9]+", "-", variant)}'.strip('-')
+
+
+if __name__ == '__main__':
+  absl_logging.set_verbosity(absl_logging.INFO)
+  # Or each start tells which accelerators this machine does not have.
+  logging.getLogger('jax').setLevel('WARNING')
+  app.run(main)

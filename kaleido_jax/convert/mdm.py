@@ -19,6 +19,7 @@ import numpy as np
 from flax import traverse_util
 
 from kaleido_jax.convert import report as reports
+from kaleido_jax.convert import stream
 from kaleido_jax.models.nested_unet import NestedUNet
 from kaleido_jax.models.unet import UNet
 
@@ -43,7 +44,9 @@ def load(
   """Builds the denoiser that a reference configuration describes, with weights.
 
   Args:
-    config: the JSON form of the reference's UNetConfig or NestedUNetConfig.
+    config: the JSON form of the reference's UNetConfig or NestedUNetConfig. Its
+      outermost `conditioning_feature_dim` is the width of the language model
+      (2048 for T5-XL), which the reference's own files leave at -1.
     state_dict: PyTorch names to arrays.
     strict: raise if a tensor is missing, extra or mis-shaped; otherwise print
       the report, and leave what does not fit at its initial value.
@@ -60,6 +63,8 @@ def load(
     shapes(params),
     {name: np.shape(array) for name, array in given.items()},
   ).check(strict=strict)
+  for name in given:
+    stream.check_floating(source, name, np.asarray(given[name]).dtype)
   if not report.clean:
     print(report)
     initial = jax.jit(_initialiser(module, config))(jax.random.key(0))
@@ -74,7 +79,10 @@ def from_torch(
   """Fills a tree of parameters, of which only the names matter."""
   flat = traverse_util.flatten_dict(dict(params))
   return traverse_util.unflatten_dict(
-    {path: jnp.asarray(_to_ours(path, state_dict)) for path in flat}
+    {
+      path: jnp.asarray(_to_ours(path, state_dict), jnp.float32)
+      for path in flat
+    }
   )
 
 

@@ -2,6 +2,7 @@ import json
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import packing
 import pytest
@@ -165,6 +166,22 @@ def test_what_does_not_fit_keeps_its_initial_value_if_told_so(tiny, capsys):
   expected = weights['conv_in.bias']
   np.testing.assert_array_equal(params['conv_in']['bias'], expected)
   assert 'conv_out.bias: missing' in capsys.readouterr().out
+
+
+def test_quantised_weights_are_refused(tiny):
+  config, weights = tiny
+  weights = {**weights, 'conv_in.bias': np.zeros(32, np.int8)}
+  with pytest.raises(
+    ValueError, match='conv_in.bias is int8, where a floating'
+  ):
+    mdm.load(config, weights)
+
+
+def test_bfloat16_weights_become_float32(tiny):
+  config, weights = tiny
+  half = {k: v.astype(jnp.bfloat16) for k, v in weights.items()}
+  _, params = mdm.load(config, half)
+  assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(params))
 
 
 def test_unused_interpolation_layers_of_the_reference_are_left_out(tiny):

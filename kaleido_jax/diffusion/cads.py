@@ -17,8 +17,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key, Num
+from jaxtyping import Bool, Float, Key
 
+from kaleido_jax.arrays import Array, Mask
 from kaleido_jax.diffusion.schedule import Point, Scalar
 
 TINY = 1e-12
@@ -32,18 +33,18 @@ APPLY_TO = {
 }
 
 
-def ramp(fraction: Scalar, tau1: Scalar, tau2: Scalar) -> Float[Array, ' *b']:
+def ramp(fraction: Scalar, tau1: Scalar, tau2: Scalar) -> Float[Array, '*b']:
   """g: 1 up to tau1, 0 from tau2 on, a line between."""
   g = (tau2 - fraction) / jnp.maximum(tau2 - tau1, TINY)
   return jnp.where(fraction <= tau1, 1.0, jnp.clip(g, 0.0, 1.0))
 
 
 def tokens(
-  mask: Num[Array, 'b l'] | Bool[Array, 'b l'],
-  is_latent: Num[Array, 'b l'] | Bool[Array, 'b l'],
+  mask: Mask,
+  is_latent: Mask,
   apply_to: str,
 ) -> Bool[Array, 'b l']:
-  """Which tokens to anneal: those of the caption c, of the latents z, or both."""
+  """The tokens to anneal: of the caption c, of the latents z, or of both."""
   if apply_to not in APPLY_TO:
     raise ValueError(
       f'apply_to={apply_to!r} is unknown; choose one of {", ".join(APPLY_TO)}.'

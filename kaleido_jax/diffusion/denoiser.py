@@ -13,13 +13,13 @@ eps or v, so nothing is lost by speaking of images only.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from einops import rearrange
-from jaxtyping import Array, Float, Int
+from jaxtyping import Int
 
-from kaleido_jax.diffusion import prediction as predictions
-from kaleido_jax.diffusion.schedule import Images, Point, Scalar, expand
+from kaleido_jax.arrays import Array, Images
+from kaleido_jax.diffusion.prediction import TO_X0, check
+from kaleido_jax.diffusion.schedule import Point, Scalar, expand
 
 Network = Callable[[Images, Int[Array, ' b'], Any], Images]
 Model = Callable[[Images, Point, Any], Images]
@@ -38,7 +38,7 @@ class Denoiser(NamedTuple):
 
 def model(network: Network, *, prediction: str) -> Model:
   """Turns a network's predictions into estimates of the image, in float32."""
-  to_x0 = predictions.TO_X0[predictions.check(prediction)]
+  to_x0 = TO_X0[check(prediction)]
 
   def estimate(xs, point, condition):
     times = jnp.full(xs[-1].shape[0], point.t - 1)
@@ -54,6 +54,15 @@ def model(network: Network, *, prediction: str) -> Model:
     )
 
   return estimate
+
+
+def bounded(
+  network: Callable[..., Images], scale: Scalar
+) -> Callable[..., Images]:
+  """Squashes predictions into (-scale, scale), as some weights expect."""
+  return lambda *inputs: tuple(
+    scale * jnp.tanh(output / scale) for output in network(*inputs)
+  )
 
 
 def conditional(model: Model, condition: Any) -> Denoiser:
@@ -109,6 +118,10 @@ def dynamic_clip(
   The bound stays between 1 and the ceiling. The reference's DYNAMIC is .995 and
   100, its DYNAMIC_IF .95 and 1.5.
   """
+  if isinstance(quantile, float | int) and not 0 <= quantile <= 1:
+    raise ValueError(
+      f'quantile={quantile} is not between 0 and 1; for 99.5 % give 0.995.'
+    )
 
   def edit(x0s, xs, point):
     return tuple(map(threshold, x0s))
@@ -120,3 +133,10 @@ def dynamic_clip(
     return jnp.clip(x0, -bound, bound) / bound
 
   return then(denoiser, edit)
+
+
+THRESHOLDS = {
+  'none': lambda denoiser, *, quantile, ceiling: denoiser,
+  'clip': lambda denoiser, *, quantile, ceiling: clip(denoiser),
+  'dynamic': dynamic_clip,
+}

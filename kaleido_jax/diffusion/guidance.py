@@ -1,6 +1,6 @@
-"""Guidance: denoisers built from what better and worse informed ones disagree on.
+"""Guidance: denoisers made of better and worse informed ones.
 
-A ladder holds estimates of the same images, from the least to the best informed:
+A ladder holds estimates of the same images, from least to best informed:
 
   x^0 = D(x_t),   x^1 = D(x_t; c),   x^2 = D(x_t; c, z)
 
@@ -29,11 +29,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from kaleido_jax.arrays import Array, Images
 from kaleido_jax.diffusion.cads import ramp
 from kaleido_jax.diffusion.denoiser import Denoiser, Model, then, valued
-from kaleido_jax.diffusion.schedule import Images, Point, Scalar, expand
+from kaleido_jax.diffusion.schedule import Point, Scalar, expand
 
 X = Float[Array, 'b ...']
 Weight = Scalar | Float[Array, ' b'] | Callable[[Point], Any]
@@ -152,12 +153,14 @@ def guide(
 ) -> Denoiser:
   """Climbs beyond the top of a ladder; weight 1 is the top itself.
 
-  Where all weights are 1, and one of them is a function of the point, only the
-  top is computed: outside a guidance interval a step costs half.
+  If a weight is a function of the point, then where all are 1 only the top is
+  computed: outside a guidance interval a step costs half. (This compiles the
+  network twice; constant weights compile it once.)
 
   Args:
     ladder: n + 1 estimates.
-    weights: n of them; each a scalar, one per image, or a function of the point.
+    weights: n of them; each a number, one per image, or a function of the
+      point.
     projection: applied to every direction.
     rescale: in 0..1, how far to restore the deviation of the top's estimate
       (arXiv:2305.08891).
@@ -271,11 +274,11 @@ def particles(denoiser: Denoiser, weight: Weight) -> Denoiser:
   def edit(x0s, xs, point):
     if xs[-1].shape[0] < 2:
       return x0s
-    scale = valued(weight, point)
+    scale = jnp.asarray(valued(weight, point))
     pushes = jax.grad(log_potential)(xs)
     # x_0 = (x_t + sigma^2 score) / alpha
     return tuple(
-      x0 + scale * sigma**2 / alpha * push
+      x0 + expand(scale * sigma**2 / alpha, x0) * push
       for x0, push, alpha, sigma in zip(
         x0s, pushes, point.alphas, point.sigmas, strict=True
       )
@@ -290,8 +293,10 @@ def log_potential(xs: Images) -> Float[Array, '']:
   h is the median squared distance over log b, a kernel of 1 / b at the median.
   """
   flat = jnp.concatenate([x.reshape(x.shape[0], -1) for x in xs], axis=1)
+  flat -= flat.mean(0)  # no distance changes, and fewer digits cancel
   squares = jnp.square(flat).sum(1)
-  distances = squares[:, None] + squares - 2 * flat @ flat.T
+  products = jnp.matmul(flat, flat.T, precision='highest')
+  distances = squares[:, None] + squares - 2 * products
   pairs = distances[np.triu_indices(len(flat), 1)]
   h = jax.lax.stop_gradient(jnp.median(pairs)) / np.log(len(flat))
   return -jnp.exp(-pairs / jnp.maximum(h, TINY)).sum()

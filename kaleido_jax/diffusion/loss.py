@@ -6,22 +6,30 @@ loss is the sum over resolutions of mean squared errors:
   L_DM = mean_b sum_i  w_i f_i(t_b) |error_i|^2
 
 A network that predicts one thing may be judged on another, without leaving its
-own terms: an error of 1 in a prediction is an error of `GAINS` in x_0, so the
+own terms: an error of 1 in a prediction is one of `GAINS` in x_0, so the
 squared errors differ by a closed-form factor. The released networks predict v
 and are judged on eps: MSE_eps = gamma MSE_v. (Going through x_0 instead loses
 digits where sigma is small.)
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from einops import reduce
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Float, Int, Key
 
-from kaleido_jax.diffusion import prediction as predictions
-from kaleido_jax.diffusion.schedule import Images, Point, Schedule, at, expand
+from kaleido_jax.arrays import Array, Images
+from kaleido_jax.diffusion.prediction import GAINS, TARGETS, check
+from kaleido_jax.diffusion.schedule import (
+  Point,
+  Scalar,
+  Schedule,
+  at,
+  expand,
+)
 
 Factors = tuple[Float[Array, ' b'], ...]  # one per resolution
 
@@ -34,9 +42,16 @@ class Metrics(NamedTuple):
 
 
 def pyramid(
-  images: Float[Array, 'b h w c'], sizes: Sequence[int]
+  images: Float[Array, 'b h w c'],
+  sizes: Sequence[int],
+  *,
+  scales: Sequence[float | int] | None = None,
 ) -> tuple[Float[Array, 'b _ _ c'], ...]:
-  """Averages images down to each height in turn, high to low."""
+  """Averages images down to each height in turn, high to low.
+
+  scales: what to divide each by. Only for models whose schedules are not
+  shifted: they see larger images fainter instead.
+  """
   levels = []
   for size in sizes:
     ratio = images.shape[1] // size
@@ -50,7 +65,8 @@ def pyramid(
       images, 'b (h i) (w j) c -> b h w c', 'mean', i=ratio, j=ratio
     )
     levels.append(images)
-  return tuple(levels)
+  scales = scales or (1,) * len(levels)
+  return tuple(level / s for level, s in zip(levels, scales, strict=True))
 
 
 def draw(
@@ -90,12 +106,12 @@ def min_snr(
   t: Int[Array, ' b'],
   target: str,
   *,
-  cap: float = 5.0,
+  cap: Scalar = 5.0,
 ) -> Factors:
   """Weighs the error in x_0 by min(SNR, cap) (arXiv:2303.09556)."""
   return tuple(
     jnp.minimum(jnp.exp(schedule.logsnr(t)), cap)
-    * predictions.GAINS[target](schedule.alpha(t), schedule.sigma(t)) ** 2
+    * GAINS[target](schedule.alpha(t), schedule.sigma(t)) ** 2
     for schedule in schedules
   )
 
@@ -122,21 +138,15 @@ def vdm(
 WEIGHTINGS = {'uniform': uniform, 'min_snr': min_snr, 'vdm': vdm}
 
 
-def rows(batch_size: int, ratios: Sequence[int]) -> tuple[int, ...]:
-  """How many examples each resolution of a mixed batch has.
+def shares(ratios: Sequence[int]) -> tuple[Fraction, ...]:
+  """What part of a mixed batch each resolution sees.
 
-  Ratios are of what ends at each resolution: with (2, 1), two thirds of the
-  examples are seen at both and the last third at the low one only.
+  Ratios are of what ends at each: with (2, 1), two thirds of the examples are
+  seen at both resolutions, and the last third at the low one only.
   """
-  counts = tuple(
-    sum(ratios[: i + 1]) * batch_size // sum(ratios) for i in range(len(ratios))
+  return tuple(
+    Fraction(sum(ratios[: i + 1]), sum(ratios)) for i in range(len(ratios))
   )
-  if min(counts) < 1:
-    raise ValueError(
-      f'batch_size={batch_size} in ratios {tuple(ratios)} leaves a resolution '
-      f'without examples ({counts}); use a multiple of {sum(ratios)}.'
-    )
-  return counts
 
 
 def denoising(
@@ -149,7 +159,7 @@ def denoising(
   prediction: str,
   target: str,
   weighting: Callable[..., Factors] = uniform,
-  resolution_weights: Sequence[float] | None = None,
+  resolution_weights: Sequence[float | int] | None = None,
   batch_ratios: Sequence[int] | None = None,
 ) -> tuple[Float[Array, ''], Metrics]:
   """L_DM of one batch.
@@ -158,59 +168,81 @@ def denoising(
     network: (xs, times) -> predictions; its condition is closed over, and its
       times count from 0.
     schedules: one per resolution, like all tuples here.
-    x0s: clean images. (For an unshifted model, whose higher resolutions are
-      divided by their scale instead, divide them before.)
+    x0s: clean images, from `pyramid`.
     times: in 1..T.
     epss: the noise.
     prediction: what the network predicts: 'v', 'eps' or 'x0'.
     target: what it is judged on.
     weighting: one of WEIGHTINGS.
     resolution_weights: w_i; by default 1.
-    batch_ratios: see `rows`; by default all resolutions have all examples.
+    batch_ratios: see `shares`; by default all resolutions see all examples.
   """
-  predictions.check(prediction)
-  predictions.check(target)
+  check(prediction)
+  check(target)
   levels, batch_size = len(schedules), times.shape[0]
   weights = resolution_weights or (1.0,) * levels
-  counts = rows(batch_size, batch_ratios or (1,) + (0,) * (levels - 1))
-  for name, given in [
-    ('x0s', x0s),
-    ('epss', epss),
-    ('resolution_weights', weights),
-    ('batch_ratios', counts),
-  ]:
+  parts = shares(batch_ratios or (1,) + (0,) * (levels - 1))
+  _check_levels(
+    levels, x0s=x0s, epss=epss, resolution_weights=weights, batch_ratios=parts
+  )
+  counts = _counts(batch_size, parts)
+  point = at(schedules, times)
+  xts = corrupt(x0s, epss, point)
+  seen = tuple(x[:count] for x, count in zip(xts, counts, strict=True))
+  outputs = network(seen, times - 1)
+
+  mse, factors = [], weighting(schedules, times, target)
+  per_example = total = jnp.zeros(batch_size)
+  for i, (output, count) in enumerate(zip(outputs, counts, strict=True)):
+    given = x0s[i], epss[i], point.alphas[i], point.sigmas[i]
+    mse.append(
+      squared_error(
+        output, *_first(count, given), prediction=prediction, target=target
+      )
+    )
+    # Fewer examples, each counting for more: the expectation stays the same.
+    weight = float(weights[i] / parts[i])
+    each = weight * jnp.pad(mse[i], (0, batch_size - count))
+    per_example += each
+    total += each * factors[i]
+  return total.mean(), Metrics(per_example, tuple(mse))
+
+
+def squared_error(
+  output: Float[Array, 'b ...'],
+  x0: Float[Array, 'b ...'],
+  eps: Float[Array, 'b ...'],
+  alpha: Float[Array, ' b'],
+  sigma: Float[Array, ' b'],
+  *,
+  prediction: str,
+  target: str,
+) -> Float[Array, ' b']:
+  """The mean square, image by image, of the error in terms of the target."""
+  truth = TARGETS[prediction](x0, eps, expand(alpha, x0), expand(sigma, x0))
+  error = jnp.square(output.astype(jnp.float32) - truth)
+  ratio = GAINS[prediction](alpha, sigma) / GAINS[target](alpha, sigma)
+  return reduce(error, 'b ... -> b', 'mean') * ratio**2
+
+
+def _check_levels(levels: int, **tuples: Sequence[Any]) -> None:
+  for name, given in tuples.items():
     if len(given) != levels:
       raise ValueError(
         f'{name} has {len(given)} entries for {levels} schedules; give one per '
         'resolution, high to low.'
       )
-  point = at(schedules, times)
-  xts = corrupt(x0s, epss, point)
-  outputs = network(_first(counts, xts), times - 1)
 
-  mse, factors = [], weighting(schedules, times, target)
-  per_example = total = jnp.zeros(batch_size)
-  for i, (output, count) in enumerate(zip(outputs, counts, strict=True)):
-    alpha, sigma = point.alphas[i][:count], point.sigmas[i][:count]
-    truth = predictions.TARGETS[prediction](
-      x0s[i][:count],
-      epss[i][:count],
-      expand(alpha, output),
-      expand(sigma, output),
+
+def _counts(batch_size: int, parts: Sequence[Fraction]) -> tuple[int, ...]:
+  counts = tuple(int(part * batch_size) for part in parts)
+  if min(counts) < 1:
+    raise ValueError(
+      f'a batch of {batch_size} leaves a resolution without examples: they get '
+      f'{counts}; use a larger batch or other batch_ratios.'
     )
-    error = jnp.square(output.astype(jnp.float32) - truth)
-    gains = predictions.GAINS[prediction](alpha, sigma) / predictions.GAINS[
-      target
-    ](alpha, sigma)
-    mse.append(reduce(error, 'b ... -> b', 'mean') * gains**2)
-    # Fewer examples, each counting for more: the expectation stays the same.
-    share = jnp.pad(mse[i], (0, batch_size - count)) * (
-      weights[i] * batch_size / count
-    )
-    per_example += share
-    total += share * factors[i]
-  return total.mean(), Metrics(per_example, tuple(mse))
+  return counts
 
 
-def _first(counts: Sequence[int], xs: Images) -> Images:
-  return tuple(x[:count] for x, count in zip(xs, counts, strict=True))
+def _first(count: int, arrays: Sequence[Array]) -> list[Array]:
+  return [array[:count] for array in arrays]

@@ -9,9 +9,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from kaleido_jax.diffusion.schedule import Images, Point
+from kaleido_jax.arrays import Array, Images
+from kaleido_jax.diffusion.schedule import Point
 
 
 @jax.tree_util.register_dataclass
@@ -19,8 +20,8 @@ from kaleido_jax.diffusion.schedule import Images, Point
 class Mixture:
   """sum_k weight_k N(mean_k, covariance_k)."""
 
-  means: Float[Array | np.ndarray, 'k d']
-  covariances: Float[Array | np.ndarray, 'k d d']
+  means: Float[Array, 'k d']
+  covariances: Float[Array, 'k d d']
 
   def denoise(
     self,
@@ -30,19 +31,14 @@ class Mixture:
     weights: Float[Array, '#b k'],
   ) -> Float[Array, 'b d']:
     """E[x_0 | x_t = x], where each image may weigh the modes its own way."""
-    identity = jnp.eye(x.shape[1])
-    noisy = (
-      alpha**2 * self.covariances + sigma**2 * identity
-    )  # of x_t, per mode
-    precision = jnp.linalg.inv(noisy)
+    # Mode by mode: x_t ~ N(alpha mean, spread), hence its density and E[x_0].
+    spread = alpha**2 * self.covariances + sigma**2 * jnp.eye(x.shape[1])
     centred = x[:, None] - alpha * self.means
-    whitened = jnp.einsum('bkd,kde->bke', centred, precision)
-    logits = jnp.log(weights) - 0.5 * (
-      (centred * whitened).sum(-1) + jnp.linalg.slogdet(noisy)[1]
-    )
-    estimates = self.means + alpha * jnp.einsum(
-      'bkd,kde->bke', whitened, self.covariances
-    )
+    whitened = jnp.einsum('bkd,kde->bke', centred, jnp.linalg.inv(spread))
+    squares = (centred * whitened).sum(-1)
+    logits = jnp.log(weights) - (squares + jnp.linalg.slogdet(spread)[1]) / 2
+    pulled = jnp.einsum('bkd,kde->bke', whitened, self.covariances)
+    estimates = self.means + alpha * pulled
     return jnp.einsum('bk,bkd->bd', jax.nn.softmax(logits), estimates)
 
   def model(

@@ -6,7 +6,9 @@ whence the released networks predict it.
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
+
+from kaleido_jax.arrays import Array
 
 X = Float[Array, 'b ...']
 Coefficient = Float[Array, '...']  # broadcasts against the images

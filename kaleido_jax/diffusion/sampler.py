@@ -23,10 +23,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Float, Int, Key
 
+from kaleido_jax.arrays import Array, Images
 from kaleido_jax.diffusion.denoiser import Denoiser
-from kaleido_jax.diffusion.schedule import Images, Point, Scalar, Schedule, at
+from kaleido_jax.diffusion.schedule import (
+  Point,
+  Scalar,
+  Schedule,
+  at,
+)
 
 Noise = Callable[[Int[Array, '']], Images]
 
@@ -38,6 +44,12 @@ class Solver:
 
   eta: Any = 1.0  # fresh noise: 1 as in DDPM, 0 none
   extrapolation: Any = 0.0  # 1: second order, 0: first
+
+  def __post_init__(self):
+    if isinstance(self.eta, float | int) and not 0 <= self.eta <= 1:
+      raise ValueError(
+        f'eta={self.eta} is not between 0 (no fresh noise, DDIM) and 1 (DDPM).'
+      )
 
 
 SOLVERS = {
@@ -68,7 +80,7 @@ SPACINGS = {'reference': reference, 'uniform': uniform, 'trailing': trailing}
 
 
 def bucket(num_steps: int) -> int:
-  """The number of steps that a grid is padded to: a power of two, 16 or more."""
+  """The length that a grid is padded to: a power of two, 16 or more."""
   return max(16, 1 << (num_steps - 1).bit_length())
 
 
@@ -162,7 +174,7 @@ def extrapolate(
 def sample(
   denoiser: Denoiser,
   schedules: Sequence[Schedule],
-  times: Int[Array | np.ndarray, ' n'],
+  times: Int[Array, ' n'],
   noise: Noise,
   *,
   solver: Solver,
@@ -185,6 +197,11 @@ def sample(
   """
   times = jnp.asarray(times)
   xs = noise(jnp.asarray(schedules[0].num_times))
+  if len(xs) != len(schedules):
+    raise ValueError(
+      f'noise for {len(xs)} resolutions and {len(schedules)} schedules were '
+      'given; give one schedule per resolution.'
+    )
 
   def advance(carry, now):
     xs, last, state = carry

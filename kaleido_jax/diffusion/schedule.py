@@ -1,6 +1,6 @@
 """How much image and how much noise there is at time t.
 
-  x_t = alpha_t x_0 + sigma_t eps,   alpha_t^2 = gamma_t,   sigma_t^2 = 1 - gamma_t
+  x_t = alpha_t x_0 + sigma_t eps,    alpha^2 = gamma,    sigma^2 = 1 - gamma
 
 Time is an integer from t = 0, the image (gamma = 1), to t = T, the noise; a
 network is told t - 1. SNR = gamma / (1 - gamma) falls strictly with t.
@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
-# A pyramid, high to low resolution. Rows differ only in a mixed batch.
-Images = tuple[Float[Array, '_ ...'], ...]
+from kaleido_jax.arrays import Array
+
 Scalar = Float[Array, ''] | Int[Array, ''] | np.generic | float | int
 
 LOGSNR_RANGE = 5.0  # of `cosine`
@@ -52,7 +52,7 @@ class Schedule:
     """Infinite at t = 0."""
     return jnp.log(self.gamma(t)) - jnp.log(1 - self.gamma(t))
 
-  def shift(self, scale: float, power: float = 1.0) -> 'Schedule':
+  def shift(self, scale: float | int, power: float | int = 1) -> 'Schedule':
     """Divides the SNR by scale^power: larger images hide in more noise.
 
     'cosine-shift4' is scale 4 and power 1 (power 2 is "simple diffusion").
@@ -69,7 +69,7 @@ class Schedule:
       return Schedule(gammas=1 / (1 + 1 / snr))
 
   def pyramid(
-    self, scales: Sequence[float], power: float = 1.0
+    self, scales: Sequence[float | int], power: float | int = 1
   ) -> tuple['Schedule', ...]:
     """One schedule per resolution: (4, 1) shifts the higher, not the lower."""
     return tuple(self.shift(scale, power) for scale in scales)

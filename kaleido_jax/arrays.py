@@ -15,4 +15,4 @@ Mask = Num[Array, 'b l'] | Bool[Array, 'b l']
 
 # Images (or points, in the toy) of every resolution, high to low. The rows may
 # differ: a mixed batch has fewer at high resolution.
-Pyramid = tuple[Float[Array, '_ ...'], ...]
+Images = tuple[Float[Array, '_ ...'], ...]

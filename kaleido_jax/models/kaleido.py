@@ -18,7 +18,7 @@ from flax import traverse_util
 from jaxtyping import Bool, Float, Int, Num
 from ml_collections import ConfigDict
 
-from kaleido_jax.arrays import Array, Mask, Pyramid
+from kaleido_jax.arrays import Array, Images, Mask
 from kaleido_jax.models import adaptation, t5
 from kaleido_jax.models.mlp import MLP
 from kaleido_jax.models.nested_unet import NestedUNet
@@ -49,14 +49,14 @@ class Kaleido(nn.Module):
     self,
     ids: Int[Array, 'b l'],
     mask: Mask,
-    xs: Pyramid,
+    xs: Images,
     times: Num[Array, ' b'],
     z: Int[Array, 'b m'] | None = None,
     micros: Mapping[str, Num[Array, ' b']] | None = None,
     *,
     drop_caption: Bool[Array, ' b'] | None = None,
     drop_latents: Bool[Array, ' b'] | None = None,
-  ) -> tuple[Pyramid, Float[Array, 'b m v'] | None]:
+  ) -> tuple[Images, Float[Array, 'b m v'] | None]:
     """Everything that training needs: predictions and next-token logits.
 
     Dropping the condition of an example touches only what the denoiser sees of
@@ -131,11 +131,11 @@ class Kaleido(nn.Module):
 
   def denoise(
     self,
-    xs: Pyramid,
+    xs: Images,
     times: Num[Array, ' b'],
     tokens: Tokens,
     micros: Mapping[str, Num[Array, ' b']] | None = None,
-  ) -> Pyramid:
+  ) -> Images:
     """Predicts the schedule's target at every resolution."""
     mask = tokens.mask.astype(jnp.float32)
     return self.denoiser(xs, times, tokens.features, mask, micros)

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float, Num
 
-from kaleido_jax.arrays import Array, Pyramid
+from kaleido_jax.arrays import Array, Images
 from kaleido_jax.models import layers
 from kaleido_jax.models.layers import Dense, LayerNorm
 
@@ -26,12 +26,12 @@ class MLP(nn.Module):
   @nn.compact
   def __call__(
     self,
-    xs: Pyramid,
+    xs: Images,
     times: Num[Array, ' b'],
     features: Float[Array, 'b l d'] | None = None,
     mask: Num[Array, 'b l'] | None = None,
     micros: Mapping[str, Num[Array, ' b']] | None = None,
-  ) -> Pyramid:
+  ) -> Images:
     """Predicts, for every array, what the schedule's target is."""
     if micros:
       raise ValueError(

@@ -15,12 +15,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float, Num
 
-from kaleido_jax.arrays import Array
+from kaleido_jax.arrays import Array, Images
 from kaleido_jax.models import layers
 from kaleido_jax.models.layers import Conv, Dense, GroupNorm
 from kaleido_jax.models.unet_blocks import Block, Condition, ConditionBlock
-
-Images = tuple[Float[Array, '_ _ _ c'], ...]  # rows may differ: mixed batch
 
 
 class UNet(nn.Module):

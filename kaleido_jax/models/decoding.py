@@ -55,12 +55,27 @@ def choose(
   keys: Key[Array, ' b'], logits: Float[Array, 'b v'], rule: SamplingRule
 ) -> Int[Array, ' b']:
   """Draws one token for every row."""
-  scores = logits / jnp.maximum(rule.temperature, 1e-6)
+  return jax.lax.cond(
+    rule.temperature > 0,
+    lambda: _draw(keys, logits, rule),
+    lambda: logits.argmax(-1),
+  )
+
+
+def _draw(
+  keys: Key[Array, ' b'], logits: Float[Array, 'b v'], rule: SamplingRule
+) -> Int[Array, ' b']:
+  scores = logits / rule.temperature
   # Sorting a whole vocabulary is slow; the default rule does not need it.
   filtered = (rule.top_k > 0) | (rule.top_p < 1)
   scores = jax.lax.cond(filtered, _keep_likeliest, lambda s, _: s, scores, rule)
-  drawn = jax.vmap(jax.random.categorical)(keys, scores)
-  return jnp.where(rule.temperature > 0, drawn, logits.argmax(-1))
+  # One random number per row, not one per token as Gumbel noise would take:
+  # the first token at which the cumulative mass exceeds it.
+  mass = jnp.cumsum(jax.nn.softmax(scores), axis=-1)
+  uniform = jax.vmap(jax.random.uniform)(keys)
+  # Just below 1, so that rounding cannot reach past the last token.
+  threshold = uniform * (1 - 2e-7) * mass[:, -1]
+  return (mass > threshold[:, None]).argmax(-1)
 
 
 def _keep_likeliest(

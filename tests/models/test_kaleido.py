@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from filling import filled
 from flax import traverse_util
 from ml_collections import ConfigDict
 
@@ -62,13 +63,7 @@ def batch():
 
 
 def parameters(model: Kaleido) -> dict:
-  """Initial parameters, without the zeros that would hide differences."""
-  params = jax.jit(lambda key: kaleido.init_params(model, key, ((2,),)))(
-    jax.random.key(0)
-  )
-  return jax.tree.map(
-    lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), params
-  )
+  return filled(lambda key: kaleido.init_params(model, key, ((2,),)))
 
 
 @pytest.fixture(scope='module')

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from filling import filled
 
 from kaleido_jax.models.mlp import MLP
 
@@ -15,9 +16,8 @@ def setup():
   )
   mask = jnp.array([[1, 1, 1], [1, 0, 0], [0, 0, 0]])
   args = xs, jnp.arange(3), jnp.ones((3, 3, 5)), mask
-  params = module.init(jax.random.key(0), *args)['params']
-  params = jax.tree.map(lambda x: x + 0.1, params)
-  return lambda *args: module.apply({'params': params}, *args), args
+  params = filled(module.init, *args)['params']
+  return jax.jit(lambda *args: module.apply({'params': params}, *args)), args
 
 
 def test_it_is_called_like_the_unets(setup):

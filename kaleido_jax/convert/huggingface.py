@@ -105,13 +105,21 @@ def load_config(folder: str | pathlib.Path, **overrides) -> T5Config:
       f'{folder} has no config.json; give the folder of a T5 model as '
       '`huggingface-cli download google/flan-t5-xl` leaves it.'
     )
-  values = json.loads(path.read_text())
+  values = _read_json(path)
   if values.get('model_type') != 't5':
     raise ValueError(
       f'{path}: model_type is {values.get("model_type")!r}, not "t5"; only T5 '
       'v1.0, v1.1 and Flan-T5 can be read.'
     )
+  needed = ('vocab_size', 'd_model', 'd_kv', 'd_ff', 'num_heads', 'num_layers')
+  lacking = [name for name in needed if name not in values]
+  if lacking:
+    raise ValueError(f'{path} lacks {", ".join(lacking)}; download it again.')
   mlp = values.get('feed_forward_proj', 'relu')
+  if mlp not in ('relu', 'gated-gelu'):
+    raise ValueError(
+      f'{path}: feed_forward_proj={mlp!r} is neither "relu" nor "gated-gelu".'
+    )
   fields = dict(
     vocab_size=values['vocab_size'],
     width=values['d_model'],
@@ -209,6 +217,13 @@ def _shards(
   yield shard
 
 
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    return dict(json.loads(path.read_text()))
+  except (TypeError, ValueError) as error:
+    raise ValueError(f'{path} is broken ({error}); get it again.') from error
+
+
 def _is_scaled(values: Mapping[str, Any]) -> bool:
   """Whether states are scaled by d^-0.5 before the head, as v1.0 does.
 
@@ -264,7 +279,7 @@ def _open(folder: pathlib.Path) -> dict[str, stream.Lazy]:
       return opener(folder / name)
     index = folder / f'{name}.index.json'
     if index.exists():
-      shards = json.loads(index.read_text())['weight_map']
+      shards = _read_json(index).get('weight_map', {})
       tensors = {}
       for shard in sorted(set(shards.values())):
         if not (folder / shard).exists():
@@ -301,10 +316,8 @@ def _open_safetensors(path: pathlib.Path) -> dict[str, stream.Lazy]:
 
 
 def _open_bin(path: pathlib.Path) -> dict[str, stream.Lazy]:
-  return {
-    name: stream.in_memory(array)
-    for name, array in torch_file.state_dict(path).items()
-  }
+  tensors = torch_file.state_dict(path)
+  return {name: stream.in_memory(array) for name, array in tensors.items()}
 
 
 def _config_json(config: T5Config) -> dict[str, Any]:

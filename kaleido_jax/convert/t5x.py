@@ -102,7 +102,7 @@ def _open(folder: pathlib.Path) -> dict[str, stream.Lazy]:
     )
   try:
     tree = serialization.msgpack_restore(file.read_bytes())
-    target = tree['optimizer']['target']
+    target = dict(tree['optimizer']['target'])
   except (KeyError, TypeError, ValueError) as error:
     raise ValueError(
       f'{file} is not a T5X checkpoint ({type(error).__name__}: {error}); '
@@ -127,13 +127,25 @@ def _lazy(folder: pathlib.Path, name: str, leaf: Any) -> stream.Lazy:
       f'{store} is missing: the checkpoint says that it holds {name}; copy the '
       'whole folder, with its hidden files.'
     )
-  array = tensorstore.open(
-    {'driver': 'zarr', 'kvstore': {'driver': 'file', 'path': str(store)}}
-  ).result()
+
+  def finished(work: tensorstore.Future) -> Any:
+    try:
+      return work.result()
+    except ValueError as error:
+      raise ValueError(
+        f'{store}, which holds {name}, cannot be read ({error}); copy it again.'
+      ) from error
+
+  spec = {
+    'driver': 'zarr',
+    'kvstore': {'driver': 'file', 'path': str(store)},
+    'fill_missing_data_reads': False,  # else a lost file is read as zeros
+  }
+  array = finished(tensorstore.open(spec))
   return stream.Lazy(
     shape=tuple(array.shape),
     dtype=array.dtype.numpy_dtype,
-    read=lambda window: array[window].read().result(),
+    read=lambda window: finished(array[window].read()),
   )
 
 

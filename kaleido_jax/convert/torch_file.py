@@ -55,11 +55,7 @@ def read(path: str | pathlib.Path) -> Any:
         raise ValueError(
           f'{path} is {order}-endian; save it again on a common machine.'
         )
-    unpickler = _Unpickler(io.BytesIO(archive.read(pickles[0])))
-    unpickler.storage = lambda key, dtype: _map(
-      path, archive.getinfo(f'{root}data/{key}'), dtype
-    )
-    return unpickler.load()
+    return _unpickle(path, archive, root)
 
 
 def state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -93,10 +89,33 @@ def write(path: str | pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
     archive.writestr(f'{root}/version', '3\n')
 
 
+def _unpickle(path: pathlib.Path, archive: zipfile.ZipFile, root: str) -> Any:
+  """Reads data.pkl, whose errors name the file."""
+  members = {info.filename: info for info in archive.infolist()}
+
+  def storage(key: str, dtype: np.dtype) -> np.ndarray:
+    name = f'{root}data/{key}'
+    if name not in members:
+      raise ValueError(f'{name} is missing; download or copy the file again.')
+    return _map(path, members[name], dtype)
+
+  unpickler = _Unpickler(io.BytesIO(archive.read(f'{root}data.pkl')))
+  unpickler.storage = storage
+  try:
+    return unpickler.load()
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
+  except Exception as error:  # a broken pickle may raise anything
+    raise ValueError(
+      f'{path}: data.pkl is broken ({type(error).__name__}: {error}); download '
+      'or copy the file again.'
+    ) from error
+
+
 def _map(path: pathlib.Path, info: zipfile.ZipInfo, dtype) -> np.ndarray:
   if info.compress_type != zipfile.ZIP_STORED:
     raise ValueError(
-      f'{path}: {info.filename} is compressed, which PyTorch never does; '
+      f'{info.filename} is compressed, which PyTorch never does; '
       'unpack the archive and pack it without compression.'
     )
   if info.file_size == 0:
@@ -134,6 +153,17 @@ class _Inert:
 
 
 def _rebuild_tensor(storage, offset, size, stride, *unused):
+  # numpy would read whatever stands in memory beyond the storage.
+  last = offset + sum(
+    (n - 1) * step for n, step in zip(size, stride, strict=True)
+  )
+  if math.prod(size) and not (
+    min(offset, *stride, 0) == 0 and last < storage.size
+  ):
+    raise ValueError(
+      f'a tensor of shape {tuple(size)} reaches beyond the {storage.size} '
+      'elements of its storage; download or copy the file again.'
+    )
   stride = [step * storage.dtype.itemsize for step in stride]
   return np.lib.stride_tricks.as_strided(
     storage[offset:], size, stride, writeable=False
@@ -157,13 +187,19 @@ class _Unpickler(pickle.Unpickler):
     return type(name, (_Inert,), {'__module__': module})
 
   def persistent_load(self, pid):
-    _, dtype, key, *_ = pid
+    _, dtype, key, _, num = pid
     if not isinstance(dtype, np.dtype):
       raise ValueError(
         f'storage {key} has type {dtype.__name__}; only {list(DTYPES)} can be '
         'read.'
       )
-    return self.storage(key, dtype)
+    storage = self.storage(key, dtype)
+    if storage.size < num:
+      raise ValueError(
+        f'data/{key} has {storage.size} elements where {num} are needed; '
+        'download or copy the file again.'
+      )
+    return storage
 
 
 def _pickled(arrays: Mapping[str, np.ndarray]) -> bytes:

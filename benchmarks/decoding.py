@@ -81,7 +81,7 @@ def theirs(params, ids):
 
   torch.set_num_threads(2)
   with tempfile.TemporaryDirectory() as folder:
-    huggingface.save(folder, CONFIG, params)
+    huggingface.save(folder, t5.T5(CONFIG), params)
     model = transformers.T5ForConditionalGeneration.from_pretrained(folder)
   given = torch.from_numpy(np.array(ids, np.int64))
 

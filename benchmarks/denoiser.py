@@ -70,7 +70,7 @@ def ours(config, given):
   backward = jax.jit(jax.grad(total))
   seconds = timed(lambda: jax.block_until_ready(forward(params)))
   both = timed(lambda: jax.block_until_ready(backward(params)))
-  return seconds, both, mdm.save(params), forward(params)
+  return seconds, both, mdm.save(module, params), forward(params)
 
 
 def theirs(folder, config, given, weights):

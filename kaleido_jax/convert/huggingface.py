@@ -16,14 +16,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from flax import traverse_util
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from kaleido_jax.convert import stream, t5_tensors, torch_file
+from kaleido_jax.convert import huggingface_files, stream, t5_tensors
 from kaleido_jax.models import t5
 from kaleido_jax.models.t5_layers import T5Config
 
@@ -46,12 +44,12 @@ LAYER = {
 }
 KERNEL = {'query': 'q', 'key': 'k', 'value': 'v', 'out': 'o'}
 
-# What safetensors calls the types that weights may have.
-SAFETENSORS_DTYPES = {
-  'F64': np.dtype(np.float64),
-  'F32': np.dtype(np.float32),
-  'F16': np.dtype(np.float16),
-  'BF16': np.dtype(ml_dtypes.bfloat16),
+# What config.json may say, and our T5 takes for granted.
+FIXED = {
+  'layer_norm_epsilon': 1e-6,
+  'pad_token_id': t5.PAD,
+  'eos_token_id': t5.EOS,
+  'decoder_start_token_id': t5.PAD,
 }
 
 # Stored by some versions and read by none: copies of the shared embedding, and
@@ -88,7 +86,7 @@ def load(
   """
   folder = pathlib.Path(folder)
   config = load_config(folder, **overrides)
-  files = _open(folder)
+  files = huggingface_files.open_folder(folder)
   config, files = _settle_head(config, files)
   module = t5.T5(config)
   params = t5_tensors.assemble(
@@ -103,9 +101,9 @@ def load_config(folder: str | pathlib.Path, **overrides) -> T5Config:
   if not path.exists():
     raise ValueError(
       f'{folder} has no config.json; give the folder of a T5 model as '
-      '`huggingface-cli download google/flan-t5-xl` leaves it.'
+      '`hf download google/flan-t5-xl` leaves it.'
     )
-  values = _read_json(path)
+  values = huggingface_files.read_json(path)
   if values.get('model_type') != 't5':
     raise ValueError(
       f'{path}: model_type is {values.get("model_type")!r}, not "t5"; only T5 '
@@ -115,6 +113,12 @@ def load_config(folder: str | pathlib.Path, **overrides) -> T5Config:
   lacking = [name for name in needed if name not in values]
   if lacking:
     raise ValueError(f'{path} lacks {", ".join(lacking)}; download it again.')
+  for name, only in FIXED.items():
+    if values.get(name, only) != only:
+      raise ValueError(
+        f'{path}: {name}={values[name]!r} is not {only!r}, as in every T5; '
+        'another value would be ignored, so it is refused.'
+      )
   mlp = values.get('feed_forward_proj', 'relu')
   if mlp not in ('relu', 'gated-gelu'):
     raise ValueError(
@@ -138,17 +142,21 @@ def load_config(folder: str | pathlib.Path, **overrides) -> T5Config:
 
 def save(
   folder: str | pathlib.Path,
-  config: T5Config,
+  module: t5.T5,
   params: Mapping[str, Any],
   *,
   max_shard_bytes: int = 5 * 10**9,
 ) -> None:
   """Writes a folder that `transformers` loads; at most one shard in memory."""
-  t5_tensors.check_plain(config)
+  t5_tensors.check_plain(module, params)
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
+  # Weights of an earlier save, whole where these are in shards, would win.
+  for old in ('model*.safetensors', 'model.safetensors.index.json'):
+    for file in folder.glob(old):
+      file.unlink()
   (folder / 'config.json').write_text(
-    json.dumps(_config_json(config), indent=2) + '\n'
+    json.dumps(_config_json(module.config), indent=2) + '\n'
   )
   flat = traverse_util.flatten_dict(dict(params), sep='/')
   shards = list(_shards(params, max_shard_bytes))
@@ -217,13 +225,6 @@ def _shards(
   yield shard
 
 
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-  try:
-    return dict(json.loads(path.read_text()))
-  except (TypeError, ValueError) as error:
-    raise ValueError(f'{path} is broken ({error}); get it again.') from error
-
-
 def _is_scaled(values: Mapping[str, Any]) -> bool:
   """Whether states are scaled by d^-0.5 before the head, as v1.0 does.
 
@@ -269,57 +270,6 @@ def _scaled(leaf: stream.Lazy, factor: float) -> stream.Lazy:
   )
 
 
-def _open(folder: pathlib.Path) -> dict[str, stream.Lazy]:
-  """All tensors of a folder, by name; none of them read."""
-  for name, opener in (
-    ('model.safetensors', _open_safetensors),
-    ('pytorch_model.bin', _open_bin),
-  ):
-    if (folder / name).exists():
-      return opener(folder / name)
-    index = folder / f'{name}.index.json'
-    if index.exists():
-      shards = _read_json(index).get('weight_map', {})
-      tensors = {}
-      for shard in sorted(set(shards.values())):
-        if not (folder / shard).exists():
-          lost = [k for k, v in shards.items() if v == shard]
-          raise ValueError(
-            f'{folder / shard} is missing: {index.name} says that it holds '
-            f'{len(lost)} tensors, {lost[0]} among them; download it again.'
-          )
-        tensors |= opener(folder / shard)
-      return tensors
-  raise ValueError(
-    f'{folder} has neither model.safetensors nor pytorch_model.bin, whole or '
-    'in shards; give the folder of a T5 model with its weights.'
-  )
-
-
-def _open_safetensors(path: pathlib.Path) -> dict[str, stream.Lazy]:
-  try:
-    archive = safe_open(path, 'np')
-  except SafetensorError as error:
-    raise ValueError(
-      f'{path} is not a readable safetensors file ({error}); download it again.'
-    ) from error
-
-  def lazy(name: str) -> stream.Lazy:
-    part = archive.get_slice(name)
-    return stream.Lazy(
-      shape=tuple(part.get_shape()),
-      dtype=SAFETENSORS_DTYPES.get(part.get_dtype(), part.get_dtype()),
-      read=lambda window: part[window],
-    )
-
-  return {name: lazy(name) for name in archive.keys()}
-
-
-def _open_bin(path: pathlib.Path) -> dict[str, stream.Lazy]:
-  tensors = torch_file.state_dict(path)
-  return {name: stream.in_memory(array) for name, array in tensors.items()}
-
-
 def _config_json(config: T5Config) -> dict[str, Any]:
   gated = config.mlp == 'gated-gelu'
   return {
@@ -341,10 +291,6 @@ def _config_json(config: T5Config) -> dict[str, Any]:
     'relative_attention_num_buckets': config.num_buckets,
     'relative_attention_max_distance': config.max_distance,
     'dropout_rate': config.dropout,
-    'layer_norm_epsilon': 1e-6,
     'is_encoder_decoder': True,
-    'pad_token_id': t5.PAD,
-    'eos_token_id': t5.EOS,
-    'decoder_start_token_id': t5.PAD,
-    'torch_dtype': 'float32',
+    **FIXED,
   }

@@ -40,22 +40,23 @@ def load(
   *,
   strict: bool = True,
   source: str = 'the MDM state dict',
+  **overrides,
 ) -> tuple[UNet, dict]:
   """Builds the denoiser that a reference configuration describes, with weights.
 
   Args:
-    config: the JSON form of the reference's UNetConfig or NestedUNetConfig. Its
-      outermost `conditioning_feature_dim` is the width of the language model
-      (2048 for T5-XL), which the reference's own files leave at -1.
+    config: the JSON form of the reference's UNetConfig or NestedUNetConfig.
     state_dict: PyTorch names to arrays.
     strict: raise if a tensor is missing, extra or mis-shaped; otherwise print
       the report, and leave what does not fit at its initial value.
     source: what messages call the weights.
+    **overrides: fields of all U-Nets that no configuration has: dtype, remat.
 
   Returns:
     (module, params), for `module.apply({'params': params}, xs, times, ...)`.
   """
-  module = denoiser(config)
+  config = _with_condition_width(config, state_dict)
+  module = denoiser(config, **overrides)
   params = abstract_params(module, config)
   given = {k: v for k, v in state_dict.items() if not _unused(k, config)}
   report = reports.compare(
@@ -69,7 +70,7 @@ def load(
     print(report)
     initial = jax.jit(_initialiser(module, config))(jax.random.key(0))
     unfit = {*report.missing, *(name for name, *_ in report.mismatched)}
-    given |= {k: v for k, v in save(initial).items() if k in unfit}
+    given |= {k: v for k, v in to_torch(initial).items() if k in unfit}
   return module, from_torch(params, given)
 
 
@@ -86,8 +87,18 @@ def from_torch(
   )
 
 
-def save(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def save(module: UNet, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """The state dict of a denoiser's parameters, as PyTorch names them."""
+  if not isinstance(module, UNet):
+    raise ValueError(
+      f'{type(module).__name__} has no counterpart in the reference; only UNet '
+      'and NestedUNet can be saved in its format.'
+    )
+  return to_torch(params)
+
+
+def to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """The way back of `from_torch`."""
   flat = traverse_util.flatten_dict(dict(params))
   return {
     _torch_name(path): _to_torch(path, np.asarray(value))
@@ -106,6 +117,12 @@ def shapes(params: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def denoiser(config: Mapping[str, Any], **overrides) -> UNet:
   """The module that a reference configuration describes."""
+  for name in ('resolution_channels', 'attention_levels'):
+    if name not in config:
+      raise ValueError(
+        f'the configuration has no {name}; give the JSON form of a UNetConfig '
+        'or NestedUNetConfig of the reference.'
+      )
   inner_config = config.get('inner_config')
   levels = len(config['resolution_channels'])
   resnet = config.get('resnet_config', {})
@@ -182,11 +199,23 @@ def _initialiser(module: UNet, config: Mapping[str, Any]):
   width = _condition_width(config)
 
   def init(key):
-    xs = tuple(jnp.zeros((1, s, s, 3)) for s in sizes)
+    xs = tuple(jax.random.normal(key, (1, s, s, 3)) for s in sizes)
     features = jnp.zeros((1, 1, width)) if width > 0 else None
     return module.init(key, xs, jnp.zeros(1), features)['params']
 
   return init
+
+
+def _with_condition_width(
+  config: Mapping[str, Any], state_dict: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+  """The reference's own files leave the language model's width at -1."""
+  given = [k for k in state_dict if re.search(r'(^|\.)lm_proj\.weight$', k)]
+  given += [k for k in state_dict if re.search(r'(^|\.)cond_emb\.weight$', k)]
+  if config.get('conditioning_feature_dim', -1) > 0 or not given:
+    return dict(config)
+  width = np.shape(state_dict[given[0]])[1]
+  return {**config, 'conditioning_feature_dim': width}
 
 
 def _condition_width(config: Mapping[str, Any]) -> int:

@@ -96,14 +96,25 @@ def assemble(
   return stream.place_all(leaves, target, f'reading {source}')
 
 
-def check_plain(config: t5.T5Config) -> None:
+def check_plain(module: t5.T5, params: Mapping[str, Any]) -> None:
   """Refuses to save what no other program would understand."""
+  config = module.config
   if config.frozen_layers or config.lora_rank:
     raise ValueError(
       f'frozen_layers={config.frozen_layers} and lora_rank={config.lora_rank} '
       'exist only while training; join them to plain weights first, with '
       'adaptation.restore.'
     )
+  halves = tuple(half for half in HALVES if half in params)
+  wanted = traverse_util.flatten_dict(
+    t5.abstract_params(module, halves), sep='/'
+  )
+  given = traverse_util.flatten_dict(dict(params), sep='/')
+  reports.compare(
+    'the parameters',
+    {path: leaf.shape for path, leaf in wanted.items()},
+    {path: leaf.shape for path, leaf in given.items()},
+  ).check(strict=True)
 
 
 def _is_stacked(path: str) -> bool:

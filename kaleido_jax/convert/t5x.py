@@ -30,6 +30,8 @@ from kaleido_jax.models.t5_layers import T5Config
 LAYOUTS = ('minimal', 'scalable')
 VERSION = 3  # of the checkpoint format; what T5X has written since 2021
 BIAS = 'relpos_bias/rel_embedding'
+# A scalable tensor is read layer by layer, but compressed as a whole.
+CACHE = tensorstore.Context({'cache_pool': {'total_bytes_limit': 2 * 10**9}})
 
 
 def load(
@@ -68,7 +70,7 @@ def load(
 
 def save(
   folder: str | pathlib.Path,
-  config: T5Config,
+  module: t5.T5,
   params: Mapping[str, Any],
   *,
   layout: str = 'minimal',
@@ -76,12 +78,12 @@ def save(
   """Writes a checkpoint that T5X restores (without optimizer state)."""
   if layout not in LAYOUTS:
     raise ValueError(f'layout={layout!r} is not one of {LAYOUTS}.')
-  t5_tensors.check_plain(config)
+  t5_tensors.check_plain(module, params)
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   specs = {}
   for path, leaf in traverse_util.flatten_dict(dict(params), sep='/').items():
-    for name, value in _to_t5x(path, leaf, config, layout):
+    for name, value in _to_t5x(path, leaf, module.config, layout):
       specs[name] = _write_array(folder, name, value)
   tree = traverse_util.unflatten_dict(specs, sep='/')
   state = {'step': np.int32(0)}
@@ -141,7 +143,7 @@ def _lazy(folder: pathlib.Path, name: str, leaf: Any) -> stream.Lazy:
     'kvstore': {'driver': 'file', 'path': str(store)},
     'fill_missing_data_reads': False,  # else a lost file is read as zeros
   }
-  array = finished(tensorstore.open(spec))
+  array = finished(tensorstore.open(spec, context=CACHE))
   return stream.Lazy(
     shape=tuple(array.shape),
     dtype=array.dtype.numpy_dtype,
@@ -204,18 +206,21 @@ def _config(
     found = [re.match(rf'{half}/layers_(\d+)/', name) for name in files]
     return 1 + max((int(match[1]) for match in found if match), default=-1)
 
-  needed = ('token_embedder/embedding', f'encoder/{BIAS}')
-  query = 'encoder/layers_0/attention/query/kernel'
-  for name in (*needed, query):
+  # Either half tells all; a folder may hold one only.
+  whole = any(name.startswith('encoder/') for name in files)
+  half = 'encoder' if whole else 'decoder'
+  attention = 'attention' if half == 'encoder' else 'self_attention'
+  query = f'{half}/layers_0/{attention}/query/kernel'
+  for name in ('token_embedder/embedding', f'{half}/{BIAS}', query):
     if name not in files:
       raise ValueError(
         f'{source} has no {name}, so it is not a T5 encoder-decoder; found '
         f'{len(files)} tensors, such as {next(iter(files), "none")}.'
       )
   vocab_size, width = files['token_embedder/embedding'].shape
-  num_heads, num_buckets = files[f'encoder/{BIAS}'].shape
-  gated = 'encoder/layers_0/mlp/wi_0/kernel' in files
-  up = f'encoder/layers_0/mlp/{"wi_0" if gated else "wi"}/kernel'
+  num_heads, num_buckets = files[f'{half}/{BIAS}'].shape
+  gated = f'{half}/layers_0/mlp/wi_0/kernel' in files
+  up = f'{half}/layers_0/mlp/{"wi_0" if gated else "wi"}/kernel'
   fields = dict(
     vocab_size=vocab_size,
     width=width,

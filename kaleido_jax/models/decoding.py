@@ -26,8 +26,8 @@ class SamplingRule:
   top_p: Any = 1.0  # keep the likeliest up to this mass
 
   def __post_init__(self):
-    # Python numbers are weakly typed: left as they are, a rule of arrays after
-    # a rule of numbers would compile everything once more.
+    # Python numbers, and arrays made of them, are weakly typed: left as they
+    # are, a rule of another kind would compile everything once more.
     for field, dtype in (
       ('temperature', np.float32),
       ('top_k', np.int32),
@@ -36,6 +36,8 @@ class SamplingRule:
       value = getattr(self, field)
       if isinstance(value, int | float):
         object.__setattr__(self, field, dtype(value))
+      elif isinstance(value, jax.Array):
+        object.__setattr__(self, field, jnp.asarray(value, dtype))
 
 
 class Decoded(NamedTuple):
@@ -65,7 +67,8 @@ def choose(
 def _draw(
   keys: Key[Array, ' b'], logits: Float[Array, 'b v'], rule: SamplingRule
 ) -> Int[Array, ' b']:
-  scores = logits / rule.temperature
+  # PAD is no token: what follows one would be hidden from the denoiser.
+  scores = logits.at[:, t5.PAD].set(-jnp.inf) / rule.temperature
   # Sorting a whole vocabulary is slow; the default rule does not need it.
   filtered = (rule.top_k > 0) | (rule.top_p < 1)
   scores = jax.lax.cond(filtered, _keep_likeliest, lambda s, _: s, scores, rule)
@@ -73,9 +76,10 @@ def _draw(
   # the first token at which the cumulative mass exceeds it.
   mass = jnp.cumsum(jax.nn.softmax(scores), axis=-1)
   uniform = jax.vmap(jax.random.uniform)(keys)
-  # Just below 1, so that rounding cannot reach past the last token.
-  threshold = uniform * (1 - 2e-7) * mass[:, -1]
-  return (mass > threshold[:, None]).argmax(-1)
+  threshold = uniform[:, None] * mass[:, -1:]
+  # Sums of zeros may differ in the last bit: a token without mass never counts.
+  reached = (mass > threshold) & (scores > -jnp.inf)
+  return jnp.where(reached.any(-1), reached.argmax(-1), scores.argmax(-1))
 
 
 def _keep_likeliest(
@@ -119,6 +123,8 @@ def generate(
   def apply(method, *args):
     return module.apply({'params': params}, *args, method=method)
 
+  if num_tokens < 1:
+    raise ValueError(f'num_tokens={num_tokens} adds nothing; give 1 or more.')
   batch, size = prefix.shape
   inputs = jnp.pad(prefix, ((0, 0), (1, 0)), constant_values=t5.PAD)
   # The last token is written down, but not read again: no slot for it.

@@ -23,7 +23,7 @@ from kaleido_jax.models import adaptation, t5
 from kaleido_jax.models.mlp import MLP
 from kaleido_jax.models.nested_unet import NestedUNet
 from kaleido_jax.models.t5_layers import T5Config
-from kaleido_jax.models.unet import UNet
+from kaleido_jax.models.unet import Micros, UNet
 
 
 class Tokens(NamedTuple):
@@ -52,7 +52,7 @@ class Kaleido(nn.Module):
     xs: Images,
     times: Num[Array, ' b'],
     z: Int[Array, 'b m'] | None = None,
-    micros: Mapping[str, Num[Array, ' b']] | None = None,
+    micros: Micros | None = None,
     *,
     drop_caption: Bool[Array, ' b'] | None = None,
     drop_latents: Bool[Array, ' b'] | None = None,
@@ -134,11 +134,10 @@ class Kaleido(nn.Module):
     xs: Images,
     times: Num[Array, ' b'],
     tokens: Tokens,
-    micros: Mapping[str, Num[Array, ' b']] | None = None,
+    micros: Micros | None = None,
   ) -> Images:
     """Predicts the schedule's target at every resolution."""
-    mask = tokens.mask.astype(jnp.float32)
-    return self.denoiser(xs, times, tokens.features, mask, micros)
+    return self.denoiser(xs, times, tokens.features, tokens.mask, micros)
 
   def _empty(self, shape: tuple[int, int]):
     """The memory of the empty caption, padded to a batch's length."""
@@ -200,7 +199,8 @@ def join(trained: Mapping[str, Any], frozen: Mapping[str, Any]) -> dict:
 def init_params(model: Kaleido, key: Array, xs_shapes) -> dict:
   """Initial parameters, for images of the given (h, w, c), high to low."""
   ids = jnp.ones((1, len(model.empty_caption)), jnp.int32)
-  xs = tuple(jnp.zeros((1, *shape)) for shape in xs_shapes)
+  # Not zeros: a network may divide an image by its deviation.
+  xs = tuple(jax.random.normal(key, (1, *shape)) for shape in xs_shapes)
   z = None if model.decoder is None else ids
   return model.init(key, ids, ids, xs, jnp.zeros(1), z)['params']
 

@@ -34,8 +34,9 @@ def attention(
 ) -> Float[Array, 'b q n k']:
   """Attends from q to k and v; a query that may see no key receives zeros."""
   scores = jnp.einsum(
-    'bqnk,bsnk->bnqs', q * scale, k, preferred_element_type=jnp.float32
+    'bqnk,bsnk->bnqs', q, k, preferred_element_type=jnp.float32
   )
+  scores *= scale
   if bias is not None:
     scores += bias
   if mask is not None:
@@ -141,7 +142,7 @@ class GroupNorm(nn.Module):
     if c % self.groups:
       raise ValueError(
         f'{c} channels do not divide into {self.groups} groups; choose '
-        'channels that are a multiple of num_groups.'
+        'channels that are a multiple of groups.'
       )
     scale = self.param('scale', nn.initializers.ones, (c,))
     bias = self.param('bias', nn.initializers.zeros, (c,))
@@ -177,7 +178,7 @@ def checkpointed(module: type[nn.Module], remat: str, **kwargs):
   """Wraps a module class so that its activations are recomputed, or not.
 
   remat: 'none' keeps every activation, 'full' keeps only the inputs, 'dots'
-  keeps the results of matrix products, which are the costly ones to redo.
+  keeps the results of matrix products (not of convolutions, which it redoes).
   """
   policies = {
     'full': jax.checkpoint_policies.nothing_saveable,

@@ -5,13 +5,12 @@ the time and the condition modulate. It draws the toy of the paper.
 """
 
 import math
-from collections.abc import Mapping
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float, Num
 
-from kaleido_jax.arrays import Array, Images
+from kaleido_jax.arrays import Array, Images, Mask
 from kaleido_jax.models import layers
 from kaleido_jax.models.layers import Dense, LayerNorm
 
@@ -29,8 +28,8 @@ class MLP(nn.Module):
     xs: Images,
     times: Num[Array, ' b'],
     features: Float[Array, 'b l d'] | None = None,
-    mask: Num[Array, 'b l'] | None = None,
-    micros: Mapping[str, Num[Array, ' b']] | None = None,
+    mask: Mask | None = None,
+    micros: Micros | None = None,
   ) -> Images:
     """Predicts, for every array, what the schedule's target is."""
     if micros:

@@ -36,11 +36,19 @@ class NestedUNet(UNet):
       self.inner_unet.channels[0], zero=True, dtype=self.dtype
     )
     self.out_adapter = Conv(self.channels[-1], zero=True, dtype=self.dtype)
+    if self.condition_dim or self.num_condition_blocks:
+      raise ValueError(
+        'the innermost U-Net prepares the condition for all: give '
+        'condition_dim and num_condition_blocks to it, not to a NestedUNet.'
+      )
     if self.middle_blocks:
       raise ValueError(
         'a NestedUNet has the inner U-Net where middle blocks would be; build '
         'it with middle_blocks=False.'
       )
+
+  def known_micros(self) -> set[str]:
+    return super().known_micros() | self.inner_unet.known_micros()
 
   def condition(self, features, mask=None):
     return self.inner_unet.condition(features, mask)
@@ -67,6 +75,7 @@ class NestedUNet(UNet):
         'a NestedUNet needs one image per resolution, high to low; only one '
         'was given.'
       )
+    self.check_divisible(xs[0])
     high, low = xs[0].shape, xs[1].shape
     if (high[1], high[2]) != (low[1] * self.ratio, low[2] * self.ratio):
       raise ValueError(

@@ -287,8 +287,8 @@ class T5(nn.Module):
     """Scores the next token, in float32."""
     if self.config.tied_head:
       table = self.token_embedder.embedding.astype(states.dtype)
-      states = states * self.config.width**-0.5
-      return jnp.matmul(states, table.T, preferred_element_type=jnp.float32)
+      logits = jnp.matmul(states, table.T, preferred_element_type=jnp.float32)
+      return logits * self.config.width**-0.5
     return self.decoder.logits_dense(states)
 
 

@@ -45,6 +45,8 @@ class T5Config:
   def __post_init__(self):
     if self.mlp not in ('relu', 'gated-gelu'):
       raise ValueError(f"mlp={self.mlp!r} is neither 'relu' nor 'gated-gelu'.")
+    if self.lora_rank < 0:
+      raise ValueError(f'lora_rank={self.lora_rank} is negative; 0 means none.')
     if not 0 <= self.frozen_layers <= self.num_decoder_layers:
       raise ValueError(
         f'frozen_layers={self.frozen_layers} is not between 0 and '

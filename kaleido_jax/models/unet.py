@@ -15,10 +15,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float, Num
 
-from kaleido_jax.arrays import Array, Images
+from kaleido_jax.arrays import Array, Images, Mask
 from kaleido_jax.models import layers
 from kaleido_jax.models.layers import Conv, Dense, GroupNorm
 from kaleido_jax.models.unet_blocks import Block, Condition, ConditionBlock
+
+# One value per example, or one for all.
+Micros = Mapping[str, Num[Array, ' b'] | Num[Array, ''] | float | int]
 
 
 class UNet(nn.Module):
@@ -112,8 +115,8 @@ class UNet(nn.Module):
     xs: Images,
     times: Num[Array, ' b'],
     features: Float[Array, 'b l d'] | None = None,
-    mask: Num[Array, 'b l'] | None = None,
-    micros: Mapping[str, Num[Array, ' b']] | None = None,
+    mask: Mask | None = None,
+    micros: Micros | None = None,
   ) -> Images:
     """Predicts, for every resolution, what the schedule's target is.
 
@@ -124,7 +127,7 @@ class UNet(nn.Module):
         padding, and None if there is no padding.
       micros: values of the micro-conditions that differ from their defaults.
     """
-    known = {name for name, _ in self.micro_conditions}
+    known = self.known_micros()
     if unknown := set(micros or {}) - known:
       raise ValueError(
         f'unknown micro-conditions {sorted(unknown)}; this denoiser was built '
@@ -134,10 +137,14 @@ class UNet(nn.Module):
     predictions, _ = self.denoise(xs, times, condition, micros or {})
     return predictions
 
+  def known_micros(self) -> set[str]:
+    """Names that `micros` may have."""
+    return {name for name, _ in self.micro_conditions}
+
   def condition(
     self,
     features: Float[Array, 'b l d'] | None,
-    mask: Num[Array, 'b l'] | None = None,
+    mask: Mask | None = None,
   ) -> Condition | None:
     """Projects and pools the tokens that all resolutions will read."""
     if not self.conditional:
@@ -166,7 +173,7 @@ class UNet(nn.Module):
     xs: Images,
     times: Num[Array, ' b'],
     condition: Condition | None,
-    micros: Mapping[str, Num[Array, ' b']],
+    micros: Micros,
     injected: Float[Array, '_ h w f'] | None = None,
   ) -> tuple[Images, Float[Array, '_ h w f']]:
     """Returns the predictions and the last features before the output norm.
@@ -210,6 +217,17 @@ class UNet(nn.Module):
         f'a U-Net draws one resolution, but {len(xs)} images were given; nest '
         'it in a NestedUNet to draw more.'
       )
+    self.check_divisible(xs[0])
+
+  def check_divisible(self, x) -> None:
+    """Refuses images that cannot be halved as often as the network does."""
+    halvings = 2 ** (len(self.channels) - 1)
+    if x.shape[1] % halvings or x.shape[2] % halvings:
+      raise ValueError(
+        f'images of {x.shape[1]}x{x.shape[2]} cannot be halved '
+        f'{len(self.channels) - 1} times, once between the entries of '
+        f'channels; use sizes that are multiples of {halvings}.'
+      )
 
   def normalise(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
     return x
@@ -218,7 +236,7 @@ class UNet(nn.Module):
     self,
     times: Num[Array, ' b'],
     condition: Condition | None,
-    micros: Mapping[str, Num[Array, ' b']],
+    micros: Micros,
   ) -> Float[Array, 'b e']:
     """Sums what modulates the ResNets: time, pooled condition, micros."""
     width = self.embedding_dim // 4
@@ -229,8 +247,8 @@ class UNet(nn.Module):
       embedding += condition.pooled
     for name, default in self.micro_conditions:
       first, second = self.micro_layers[name]
-      value = micros.get(name, jnp.full(times.shape, default))
-      value = jnp.asarray(value, jnp.float32)
+      value = micros.get(name, default)
+      value = jnp.broadcast_to(jnp.asarray(value, jnp.float32), times.shape)
       if name == 'scale':  # a size in pixels: beyond the default all is sharp
         value = jnp.minimum(value / default, 1) * default
       else:

@@ -10,9 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from einops import rearrange
-from jaxtyping import Float, Num
+from jaxtyping import Float
 
-from kaleido_jax.arrays import Array
+from kaleido_jax.arrays import Array, Mask
 from kaleido_jax.models import layers
 from kaleido_jax.models.layers import Conv, Dense, GroupNorm, LayerNorm
 
@@ -22,7 +22,7 @@ class Condition(NamedTuple):
 
   pooled: Float[Array, 'b e']
   tokens: Float[Array, 'b l d']
-  mask: Num[Array, 'b l'] | None
+  mask: Mask | None
 
   def rows(self, count: int) -> 'Condition':
     """The first `count` examples."""
@@ -105,7 +105,7 @@ class ConditionBlock(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b l d'], mask: Num[Array, 'b l'] | None
+    self, x: Float[Array, 'b l d'], mask: Mask | None
   ) -> Float[Array, 'b l d']:
     d = x.shape[-1]
 

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import shutil
 import tracemalloc
 
 import jax
@@ -50,7 +52,9 @@ def random(request):
 @pytest.mark.parametrize('max_shard_bytes', [10**9, 9000])
 def test_what_is_saved_is_loaded_exactly(random, tmp_path, max_shard_bytes):
   config, params = random
-  huggingface.save(tmp_path, config, params, max_shard_bytes=max_shard_bytes)
+  huggingface.save(
+    tmp_path, t5.T5(config), params, max_shard_bytes=max_shard_bytes
+  )
   module, found = huggingface.load(tmp_path)
   assert module == t5.T5(config)
   t5_models.assert_equal(found, params)
@@ -58,7 +62,7 @@ def test_what_is_saved_is_loaded_exactly(random, tmp_path, max_shard_bytes):
 
 def test_shards_are_small_and_indexed(tmp_path):
   module, params = t5_models.load('v1_1')
-  huggingface.save(tmp_path, module.config, params, max_shard_bytes=60_000)
+  huggingface.save(tmp_path, module, params, max_shard_bytes=60_000)
   index = json.loads((tmp_path / 'model.safetensors.index.json').read_text())
   shards = sorted(tmp_path.glob('*.safetensors'))
   num = len(shards)
@@ -78,7 +82,7 @@ def test_shards_are_small_and_indexed(tmp_path):
 @pytest.mark.parametrize('version', t5_models.VERSIONS)
 def test_a_saved_folder_holds_what_that_of_transformers_does(version, tmp_path):
   module, params = t5_models.load(version)
-  huggingface.save(tmp_path, module.config, params)
+  huggingface.save(tmp_path, module, params)
   theirs = tensors_of(t5_models.FOLDER / version)
   ours = tensors_of(tmp_path)
   assert sorted(ours) == sorted(theirs)
@@ -154,7 +158,7 @@ def test_parameters_come_in_the_sharding_and_type_of_the_target(version):
 def test_layers_can_be_split_among_devices_too(tmp_path):
   config = t5_models.tiny(num_encoder_layers=8, num_decoder_layers=8)
   params = t5_models.random_params(config)
-  huggingface.save(tmp_path, config, params)
+  huggingface.save(tmp_path, t5.T5(config), params)
   mesh = Mesh(np.array(jax.devices()), ('fsdp',))
 
   def target(leaf):
@@ -213,10 +217,37 @@ def test_memory_never_holds_a_second_copy(large, tmp_path):
 
   limit = 10**7
   peak = peak_of(
-    lambda: huggingface.save(tmp_path, config, params, max_shard_bytes=limit)
+    lambda: huggingface.save(
+      tmp_path, t5.T5(config), params, max_shard_bytes=limit
+    )
   )
   assert peak < 2.5 * limit
   target = sharded(t5.abstract_params(t5.T5(config)), jnp.float32)
   peak = peak_of(lambda: huggingface.load(tmp_path, target))
   # Parts of one parameter, of which the largest has 8.4 MB.
   assert peak < 0.5 * max(sizes)
+
+
+def test_saving_again_replaces_what_was_there(random, tmp_path):
+  config, params = random
+  huggingface.save(tmp_path, t5.T5(config), params)
+  other = jax.tree.map(lambda x: x + 1, params)
+  huggingface.save(tmp_path, t5.T5(config), other, max_shard_bytes=60_000)
+  _, found = huggingface.load(tmp_path)
+  jax.tree.map(np.testing.assert_array_equal, found, other)
+
+
+def test_parameters_of_another_model_are_not_saved(random, tmp_path):
+  config, params = random
+  wrong = t5.T5(dataclasses.replace(config, vocab_size=config.vocab_size + 1))
+  with pytest.raises(ValueError, match='token_embedder/embedding: the model'):
+    huggingface.save(tmp_path, wrong, params)
+
+
+def test_settings_that_would_be_ignored_are_refused(tmp_path):
+  folder = shutil.copytree(t5_models.FOLDER / 'v1_0', tmp_path / 'copy')
+  config = json.loads((folder / 'config.json').read_text())
+  changed = json.dumps({**config, 'layer_norm_epsilon': 1e-3})
+  (folder / 'config.json').write_text(changed)
+  with pytest.raises(ValueError, match='layer_norm_epsilon=0.001 is not 1e-06'):
+    huggingface.load(folder)

@@ -130,7 +130,7 @@ def test_overrides_are_fields_that_no_file_knows(tmp_path):
 
 
 def test_a_folder_of_nothing_is_refused(tmp_path):
-  refused(tmp_path, 'has no config.json', 'huggingface-cli download')
+  refused(tmp_path, 'has no config.json', 'hf download')
   refused(tmp_path / 'nowhere', 'has no config.json')
 
 
@@ -292,5 +292,5 @@ def test_a_target_of_another_model_is_refused():
 def test_what_no_other_program_knows_is_not_saved(tmp_path, adapted):
   config = t5_models.tiny(**adapted)
   with pytest.raises(ValueError, match='adaptation.restore'):
-    huggingface.save(tmp_path, config, t5.abstract_params(t5.T5(config)))
+    huggingface.save(tmp_path, t5.T5(config), t5.abstract_params(t5.T5(config)))
   assert not list(tmp_path.iterdir())

@@ -109,9 +109,9 @@ def test_all_names_and_shapes_of_kaleido_match(data):
 
 @pytest.mark.parametrize('network', ['nested_tiny', 'unet_tiny'])
 def test_weights_round_trip_exactly(data, request, network):
-  _, params = request.getfixturevalue(network)
+  module, params = request.getfixturevalue(network)
   weights = packing.read(data / f'mdm/{network}_weights.npz.xz')
-  back = mdm.save(params)
+  back = mdm.save(module, params)
   assert back.keys() == weights.keys()
   for name, value in weights.items():
     np.testing.assert_array_equal(back[name], value, err_msg=name)
@@ -122,8 +122,8 @@ def test_a_pth_file_round_trips_exactly(tiny, tmp_path):
   config, weights = tiny
   torch_file.write(tmp_path / 'vis_model_000001.pth', weights)
   found = torch_file.state_dict(tmp_path / 'vis_model_000001.pth')
-  _, params = mdm.load(config, found)
-  for name, value in mdm.save(params).items():
+  module, params = mdm.load(config, found)
+  for name, value in mdm.save(module, params).items():
     np.testing.assert_array_equal(value, weights[name], err_msg=name)
 
 
@@ -168,6 +168,18 @@ def test_what_does_not_fit_keeps_its_initial_value_if_told_so(tiny, capsys):
   assert 'conv_out.bias: missing' in capsys.readouterr().out
 
 
+def test_the_width_of_the_language_model_is_found_in_the_weights(tiny):
+  """The reference's own files leave it at -1."""
+  config, weights = tiny
+  module, _ = mdm.load(config | {'conditioning_feature_dim': -1}, weights)
+  assert module == mdm.denoiser(config)
+
+
+def test_a_configuration_of_something_else_is_refused():
+  with pytest.raises(ValueError, match='has no resolution_channels; give'):
+    mdm.denoiser({'d_model': 512})
+
+
 def test_quantised_weights_are_refused(tiny):
   config, weights = tiny
   weights = {**weights, 'conv_in.bias': np.zeros(32, np.int8)}
@@ -189,7 +201,7 @@ def test_unused_interpolation_layers_of_the_reference_are_left_out(tiny):
   config = {**config, 'interp_conditioning': True}
   weights = {**weights, 'interp_layer1.weight': np.zeros((2, 2), np.float32)}
   _, params = mdm.load(config, weights)
-  assert 'interp_layer1.weight' not in mdm.save(params)
+  assert 'interp_layer1.weight' not in mdm.to_torch(params)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_what_is_saved_is_loaded_exactly(tmp_path, layout, tied_head):
     mlp='relu' if tied_head else 'gated-gelu', tied_head=tied_head
   )
   params = t5_models.random_params(config)
-  t5x.save(tmp_path, config, params, layout=layout)
+  t5x.save(tmp_path, t5.T5(config), params, layout=layout)
   module, found = t5x.load(tmp_path)
   assert module == t5.T5(config)
   t5_models.assert_equal(found, params)
@@ -118,7 +118,7 @@ def test_what_is_saved_is_loaded_exactly(tmp_path, layout, tied_head):
 def test_a_saved_checkpoint_is_built_as_those_of_t5x(tmp_path, folder, layout):
   """Names, relative paths, shapes, chunks, types, compression; and values."""
   module, params = t5x.load(FOLDER / folder)
-  t5x.save(tmp_path, module.config, params, layout=layout)
+  t5x.save(tmp_path, module, params, layout=layout)
   ours, theirs = tree_of(tmp_path), tree_of(FOLDER / folder)
   assert ours['version'] == theirs['version'] == 3
   assert ours['optimizer']['target'] == theirs['optimizer']['target']
@@ -263,10 +263,14 @@ def test_a_lost_chunk_is_refused(copy):
   refused(folder, QUERY, 'cannot be read')
 
 
-@pytest.mark.parametrize('part', ['token_embedder', 'encoder'])
-def test_what_tells_the_architecture_must_be_there(copy, part):
-  folder = copy('minimal', lambda target: target.pop(part))
-  refused(folder, f'has no {part}/', 'not a T5 encoder-decoder')
+def test_what_tells_the_architecture_must_be_there(copy):
+  folder = copy('minimal', lambda target: target.pop('token_embedder'))
+  refused(folder, 'has no token_embedder/', 'not a T5 encoder-decoder')
+
+
+def test_half_a_checkpoint_is_not_taken_for_a_whole_one(copy):
+  folder = copy('minimal', lambda target: target.pop('encoder'))
+  refused(folder, 'encoder/encoder_norm/scale: missing')
 
 
 def test_every_misfit_is_named(copy):
@@ -311,11 +315,19 @@ def test_quantised_weights_are_refused(copy):
 def test_only_two_layouts_exist(tmp_path):
   module, params = t5x.load(FOLDER / 'minimal')
   with pytest.raises(ValueError, match="'big' is not one of .'minimal', 'scal"):
-    t5x.save(tmp_path, module.config, params, layout='big')
+    t5x.save(tmp_path, module, params, layout='big')
 
 
 def test_what_no_other_program_knows_is_not_saved(tmp_path):
   config = t5_models.tiny(lora_rank=2)
   with pytest.raises(ValueError, match='adaptation.restore'):
-    t5x.save(tmp_path, config, {})
+    t5x.save(tmp_path, t5.T5(config), {})
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('half', ['encoder', 'decoder'])
+def test_half_a_model_is_saved_and_read(tmp_path, half):
+  module, params = t5x.load(FOLDER / 'minimal', halves=(half,))
+  t5x.save(tmp_path, module, params)
+  _, found = t5x.load(tmp_path, halves=(half,))
+  jax.tree.map(np.testing.assert_array_equal, found, params)

@@ -188,7 +188,7 @@ def test_gradients_match_the_reference(recorded, batch, networks):
     )
     return total
 
-  gradients = mdm.save(gradient(params))
+  gradients = mdm.to_torch(gradient(params))
   norm = np.sqrt(sum(np.square(g).sum() for g in gradients.values()))
   wanted = recorded[prefix + 'grad_global_norm']
   np.testing.assert_allclose(norm, wanted, rtol=1e-4)

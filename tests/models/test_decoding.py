@@ -234,7 +234,8 @@ def test_a_row_without_memory_is_decoded_to_finite_states():
 
 def allowed(logits, temperature, top_k, top_p):
   """The tokens that may be drawn, and how often, one by one."""
-  weights = {i: np.exp(x / temperature) for i, x in enumerate(logits)}
+  # PAD, 0, is no token.
+  weights = {i: np.exp(x / temperature) for i, x in enumerate(logits) if i > 0}
   order = sorted(weights, key=weights.get, reverse=True)[: top_k or None]
   total, mass, kept = sum(weights[i] for i in order), 0.0, []
   for i in order:
@@ -316,3 +317,20 @@ def test_buckets_are_whole_multiples_and_never_empty():
   sizes = [decoding.bucket(length) for length in (0, 1, 32, 33, 64)]
   assert sizes == [32, 32, 32, 64, 64]
   assert decoding.bucket(9, 8) == 16
+
+
+def test_no_tokens_to_add_is_refused():
+  ids = jnp.zeros((1, 1), jnp.int32)
+  module = t5.T5(t5_models.tiny())
+  with pytest.raises(ValueError, match='num_tokens=0 adds nothing'):
+    decoding.generate(
+      module,
+      {},
+      jnp.zeros((1, 1, 16)),
+      ids,
+      jax.random.split(jax.random.key(0), 1),
+      prefix=ids,
+      prefix_lengths=ids[0],
+      num_tokens=0,
+      rule=SamplingRule(),
+    )

@@ -142,7 +142,7 @@ def test_gradients_of_the_inputs_match_the_reference(gradients, forward):
 
 
 def test_gradients_of_the_parameters_match_the_reference(gradients, forward):
-  ours = mdm.save(gradients[0])
+  ours = mdm.to_torch(gradients[0])
   norms = {
     key.removeprefix('grad/param_l2/'): value
     for key, value in forward.items()
@@ -252,6 +252,45 @@ def test_misuse_is_explained(sizes, rows, message):
   args = jnp.zeros(rows[-1]), jnp.zeros((rows[-1], 1, 5))
   with pytest.raises(ValueError, match=message):
     jax.eval_shape(lambda xs: small(2).init(jax.random.key(0), xs, *args), xs)
+
+
+def test_micro_conditions_may_be_known_to_the_inner_network_alone(pair):
+  module, args = pair
+  inner = module.inner_unet.clone(micro_conditions=(('crop', 0.5),))
+  module = module.clone(inner_unet=inner)
+  params = filled(module.init, *args)['params']
+
+  @jax.jit
+  def run(crop):
+    micros = {'crop': crop}
+    return module.apply({'params': params}, *args, None, micros)[1]
+
+  assert jnp.abs(run(0.2) - run(0.5)).max() > 1e-3  # a number serves all rows
+
+
+def test_only_the_innermost_network_prepares_the_condition():
+  module = small(2).clone(condition_dim=8)
+  xs = jnp.zeros((1, 8, 8, 3)), jnp.zeros((1, 4, 4, 3))
+  with pytest.raises(ValueError, match='condition_dim.*not to a NestedUNet'):
+    jax.eval_shape(
+      lambda: module.init(jax.random.key(0), xs, jnp.zeros(1), xs[1][0])
+    )
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16'])
+def test_every_level_computes_in_the_type_that_was_asked_for(
+  data, nested_tiny, forward, inputs, dtype
+):
+  config = json.loads((data / 'mdm/nested_tiny_config.json').read_text())
+  module = mdm.denoiser(config, dtype=dtype)
+  assert module.dtype == module.inner_unet.dtype == dtype
+  outputs = jax.jit(
+    lambda *args: module.apply({'params': nested_tiny[1]}, *args)
+  )(*inputs)
+  for output, size in zip(outputs, ('hi', 'lo'), strict=True):
+    expected = nhwc(forward[f'masked1/out_{size}'])
+    error = np.abs(output - expected).mean() / np.abs(expected).mean()
+    assert output.dtype == jnp.float32 and 1e-4 < error < 0.05
 
 
 def test_the_reference_configuration_is_the_fixture(data, nested_tiny):

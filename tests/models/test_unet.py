@@ -185,6 +185,16 @@ def test_an_all_padding_row_is_finite_and_so_are_its_gradients():
   np.testing.assert_array_equal(y, same)
 
 
+@pytest.mark.parametrize('dtype', [bool, np.int64, np.float64])
+def test_a_mask_may_have_any_type(dtype):
+  module = unet(num_attention=(1,), middle_blocks=False)
+  args = (jnp.zeros((2, 4, 4, 3)),), np.array([0, 9]), jnp.ones((2, 3, 8))
+  mask = np.array([[1, 1, 0], [1, 0, 0]], dtype)
+  jax.eval_shape(
+    lambda *args: module.init(jax.random.key(0), *args), *args, mask, {}
+  )
+
+
 def test_padding_changes_nothing(tiny, tiny_output):
   module, params, (xs, times, features, mask, _) = tiny
   features = np.pad(features, ((0, 0), (0, 3), (0, 0)), constant_values=9.0)
@@ -261,6 +271,11 @@ def test_dropout_acts_only_with_its_key():
       '2 images were given; nest it in a NestedUNet',
     ),
     (unet(num_resnets=(1, 2)), {}, 'need one entry per resolution'),
+    (
+      unet(channels=(32,) * 3, num_resnets=(1,) * 3, num_attention=(0,) * 3),
+      {'xs': (jnp.zeros((1, 6, 8, 3)),), 'features': jnp.zeros((1, 1, 4))},
+      'images of 6x8 cannot be halved 2 times.*multiples of 4',
+    ),
   ],
 )
 def test_misuse_is_explained(module, kwargs, message):

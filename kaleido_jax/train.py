@@ -20,6 +20,11 @@ BATCH_SIZE, LENGTH = 4, 8  # of the random batch; any would do
 
 def run(config: ConfigDict, *, workdir: str) -> None:
   """Builds the model of a configuration and applies it once."""
+  if '://' in workdir:
+    raise ValueError(
+      f'workdir={workdir} is not on this machine; buckets come with training, '
+      'give a local folder.'
+    )
   folder = pathlib.Path(workdir)
   folder.mkdir(parents=True, exist_ok=True)
   (folder / 'config.json').write_text(config.to_json(indent=2) + '\n')

@@ -18,12 +18,12 @@ from flax import traverse_util
 from jaxtyping import Bool, Float, Int, Num
 from ml_collections import ConfigDict
 
-from kaleido_jax.arrays import Array, Images, Mask
+from kaleido_jax.arrays import Array, Images, Mask, Micros
 from kaleido_jax.models import adaptation, t5
 from kaleido_jax.models.mlp import MLP
 from kaleido_jax.models.nested_unet import NestedUNet
 from kaleido_jax.models.t5_layers import T5Config
-from kaleido_jax.models.unet import Micros, UNet
+from kaleido_jax.models.unet import UNet
 
 
 class Tokens(NamedTuple):

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float, Num
 
-from kaleido_jax.arrays import Array, Images, Mask
+from kaleido_jax.arrays import Array, Images, Mask, Micros
 from kaleido_jax.models import layers
 from kaleido_jax.models.layers import Dense, LayerNorm
 

@@ -8,20 +8,16 @@ resolution; this U-Net alone takes a tuple of length one,
 Dropout is active where an rng named 'dropout' is given, and nowhere else.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float, Num
 
-from kaleido_jax.arrays import Array, Images, Mask
+from kaleido_jax.arrays import Array, Images, Mask, Micros
 from kaleido_jax.models import layers
 from kaleido_jax.models.layers import Conv, Dense, GroupNorm
 from kaleido_jax.models.unet_blocks import Block, Condition, ConditionBlock
-
-# One value per example, or one for all.
-Micros = Mapping[str, Num[Array, ' b'] | Num[Array, ''] | float | int]
 
 
 class UNet(nn.Module):

@@ -140,7 +140,7 @@ def test_a_frozen_encoder_has_no_gradient_in_the_step(params, batch, freeze):
 
 
 def test_the_compiled_step_spends_no_more_on_a_frozen_encoder(params, batch):
-  """Its cost over that of a step on given memory is one forward pass."""
+  """Training it costs a backward pass more, which the frozen step lacks."""
 
   def flops(function, *args):
     return jax.jit(function).lower(*args).compile().cost_analysis()['flops']

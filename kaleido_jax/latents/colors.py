@@ -1,0 +1,91 @@
+"""Colour clusters (the paper's appendix E): 8 x 8 x 8 bins on a 4 x 4 grid.
+
+The picture is averaged down to 4 x 4; each of red, green and blue falls into
+one of eight equal bins, and the id is 64 r + 8 g + b. No model is needed.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from kaleido_jax.latents import ids
+from kaleido_jax.latents.ids import Ids
+from kaleido_jax.latents.words import Problem
+
+GRID, BINS = 4, 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Colors:
+  """Sixteen ids, row by row."""
+
+  name: str = 'color'
+  attribute: str = 'colors'
+  pieces: int = BINS**3
+  count: int = GRID**2
+
+  def freeze(self, value: Sequence[int]) -> Ids:
+    return ids.freeze(self.name, value)
+
+  def encode(self, value: Ids) -> str:
+    return ids.encode(value)
+
+  def parse(self, string: str) -> tuple[Ids, list[Problem]]:
+    return ids.parse(
+      string, name=self.name, limit=self.pieces, count=self.count
+    )
+
+  def check(self, value: Ids) -> list[Problem]:
+    return ids.check(value, name=self.name, limit=self.pieces, count=self.count)
+
+  def get(self, value: Ids) -> Ids:
+    return value
+
+  def put(self, value: Ids | None, new: Sequence[int]) -> Ids:
+    return self.freeze(new)
+
+  def flip(self, value: Ids) -> Ids:
+    rows = [value[i : i + GRID] for i in range(0, len(value), GRID)]
+    return tuple(i for row in rows for i in row[::-1])
+
+  def overlay(self, draw, value: Ids, width: int, height: int) -> None:
+    """Swatches in the lower right corner, a quarter of the picture wide."""
+    side = max(width // (4 * GRID), 2)
+    left, top = width - side * GRID - 2, height - side * GRID - 2
+    frame = (left - 2, top - 2, width - 1, height - 1)
+    draw.rectangle(frame, fill='white', outline='black')
+    for index, i in enumerate(value[: self.count]):
+      row, column = divmod(index, GRID)
+      x, y = left + column * side, top + row * side
+      draw.rectangle((x, y, x + side - 1, y + side - 1), fill=rgb(i))
+
+
+def rgb(i: int) -> tuple[int, int, int]:
+  """The middle of a bin."""
+  width = 256 // BINS
+  levels = (i // BINS**2, i // BINS % BINS, i % BINS)
+  return tuple(level * width + width // 2 for level in levels)
+
+
+def of(image: UInt8[np.ndarray, 'h w 3']) -> Ids:
+  """The colours of a picture."""
+  rows, columns = _average(image.shape[0]), _average(image.shape[1])
+  wide = rows @ image.reshape(image.shape[0], -1).astype(np.float32)
+  small = columns @ wide.reshape(GRID, image.shape[1], 3)
+  red, green, blue = np.moveaxis(small, -1, 0).astype(int) * BINS // 256
+  return tuple((red * BINS**2 + green * BINS + blue).ravel().tolist())
+
+
+@functools.cache
+def _average(length: int) -> Float[np.ndarray, 'grid length']:
+  """Means over the four quarters of an axis, whatever its length."""
+  edges = np.arange(GRID + 1) * (length / GRID)
+  pixel = np.arange(length)
+  inside = np.minimum(pixel + 1, edges[1:, None]) - np.maximum(
+    pixel, edges[:-1, None]
+  )
+  # Rounding must not lift a pure 255 out of the last bin.
+  return (np.maximum(inside, 0) * (GRID / length)).astype(np.float32)

@@ -49,4 +49,6 @@ def check(value: Ids, *, name: str, limit: int, count: int) -> list[Problem]:
 def miscounted(name: str, value: Sequence, count: int) -> list[Problem]:
   if len(value) == count:
     return []
-  return [Problem(name, 0, encode(value), f'has {len(value)} ids, not {count}')]
+  return [
+    Problem(name, 0, encode(tuple(value)), f'has {len(value)} ids, not {count}')
+  ]

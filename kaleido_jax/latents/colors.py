@@ -5,13 +5,12 @@ one of eight equal bins, and the id is 64 r + 8 g + b. No model is needed.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
-from kaleido_jax.latents import ids
+from kaleido_jax.latents import areas, ids
 from kaleido_jax.latents.ids import Ids
 from kaleido_jax.latents.words import Problem
 
@@ -72,20 +71,9 @@ def rgb(i: int) -> tuple[int, int, int]:
 
 def of(image: UInt8[np.ndarray, 'h w 3']) -> Ids:
   """The colours of a picture."""
-  rows, columns = _average(image.shape[0]), _average(image.shape[1])
-  wide = rows @ image.reshape(image.shape[0], -1).astype(np.float32)
-  small = columns @ wide.reshape(GRID, image.shape[1], 3)
-  red, green, blue = np.moveaxis(small, -1, 0).astype(int) * BINS // 256
-  return tuple((red * BINS**2 + green * BINS + blue).ravel().tolist())
-
-
-@functools.cache
-def _average(length: int) -> Float[np.ndarray, 'grid length']:
-  """Means over the four quarters of an axis, whatever its length."""
-  edges = np.arange(GRID + 1) * (length / GRID)
-  pixel = np.arange(length)
-  inside = np.minimum(pixel + 1, edges[1:, None]) - np.maximum(
-    pixel, edges[:-1, None]
-  )
+  levels = areas.average(image, GRID) * (BINS / 256)
   # Rounding must not lift a pure 255 out of the last bin.
-  return (np.maximum(inside, 0) * (GRID / length)).astype(np.float32)
+  red, green, blue = np.moveaxis(
+    np.minimum(levels.astype(int), BINS - 1), -1, 0
+  )
+  return tuple((red * BINS**2 + green * BINS + blue).ravel().tolist())

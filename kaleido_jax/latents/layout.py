@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool
 
+from kaleido_jax.latents import areas
 from kaleido_jax.latents.segments import INKS
 from kaleido_jax.latents.words import Problem
 
@@ -102,22 +103,9 @@ def of(masks: Sequence[Bool[np.ndarray, 'h w']]) -> tuple[str, ...]:
   """
   if not masks:
     return ('.' * GRID,) * GRID
-  covered = np.stack([_shares(mask) for mask in masks[: len(OBJECTS)]])
-  largest = np.where(covered.sum(0) >= 0.5, covered.argmax(0), -1)
-  # -1 is the last letter.
+  shares = [areas.average(mask, GRID) for mask in masks[: len(OBJECTS)]]
+  covered = np.stack(shares)
+  # Half, but for rounding. -1 is the last letter.
+  largest = np.where(covered.sum(0) > 0.4999, covered.argmax(0), -1)
   letters = np.array([*OBJECTS, '.'])[largest]
   return tuple(''.join(row) for row in letters)
-
-
-def _shares(mask: Bool[np.ndarray, 'h w']) -> np.ndarray:
-  """How much of every cell a mask covers."""
-  sums = mask.astype(np.float32)
-  for axis in (0, 1):
-    length = mask.shape[axis]
-    if length < GRID:
-      raise ValueError(f'a layout needs {GRID} pixels a side, not {length}.')
-    starts = np.arange(GRID) * length // GRID
-    counts = np.diff([*starts, length])
-    shape = (-1, 1) if axis == 0 else (1, -1)
-    sums = np.add.reduceat(sums, starts, axis) / counts.reshape(shape)
-  return sums

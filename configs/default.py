@@ -77,6 +77,30 @@ def get_config() -> ConfigDict:
       image_shapes=((256, 256, 3), (64, 64, 3)),  # high to low
       latents=('text',),  # kinds, in order; () is Matryoshka, the baseline
       eta=1.0,  # weight of the next-token loss
+      data=dict(
+        source='tfds:imagenet2012',  # 'toy', 'shapes', 'emoji', 'webdataset'
+        path='data',  # the folder of its files; toy and shapes have none
+        split='train',
+        batch_size=512,  # over all devices
+        preprocess='mdm',  # or 'standard': how pictures are scaled and cropped
+        flip=False,  # mirrors words, boxes, blobs and colours too, not vokens
+        # T5's spiece.model, which lies beside its weights. '' is the small
+        # vocabulary in this package.
+        vocabulary='flan-t5-xl/spiece.model',
+        vocabulary_rows=32128,  # before latents add theirs; 0: all pieces
+        caption_length=128,  # in tokens; what is longer is cut, as latents are
+        lengths=dict(
+          text=128, bbox=192, blob=192, voken=32, color=16, layout=64
+        ),
+        voken_codes=8192,  # SEED's codebook
+        voken_count=32,
+        vokens_from_pixels=False,  # by this package's tokenizer, not a store
+        store='',  # folder of latents that the source does not know itself
+        cached_memory=False,  # read the encoder's states from the store
+        max_bad_share=0.01,  # of unreadable records, before the run stops
+        num_workers=8,  # processes that read and prepare; 0: threads do
+        num_threads=4,  # per process
+      ),
       diffusion=dict(
         schedule='squared_cosine',  # or 'cosine', 'linear'
         num_times=1000,

@@ -14,9 +14,18 @@ from configs import default
 def get_config(variant: str = '') -> ConfigDict:
   config = default.get_config()
   config.image_shapes = ((2,),)
-  config.latents = ('mode',)
+  config.latents = ('text',)
+  config.data.update(
+    source='toy',
+    vocabulary='',
+    vocabulary_rows=0,
+    caption_length=4,
+    num_workers=0,
+    batch_size=256,
+  )
+  config.data.lengths.text = 4
   small = dict(
-    vocab_size=16,
+    vocab_size=4096,
     width=64,
     num_heads=4,
     head_dim=16,

@@ -1,7 +1,8 @@
 """Training, as far as it goes: one forward pass of a freshly started model.
 
-Both losses of a random batch, L = L_DM + eta L_AR. There is no optimizer yet:
-what this shows is that a configuration builds, and what its parts cost.
+Both losses of the first batch, L = L_DM + eta L_AR. There is no optimizer yet:
+what this shows is that a configuration builds, reads its data, and what its
+parts cost.
 """
 
 import pathlib
@@ -12,10 +13,9 @@ import optax
 from absl import logging
 from ml_collections import ConfigDict
 
+from kaleido_jax.data import images, sources, store
 from kaleido_jax.diffusion import loss, schedule
 from kaleido_jax.models import kaleido, t5
-
-BATCH_SIZE, LENGTH = 4, 8  # of the random batch; any would do
 
 
 def run(config: ConfigDict, *, workdir: str) -> None:
@@ -28,6 +28,7 @@ def run(config: ConfigDict, *, workdir: str) -> None:
   folder = pathlib.Path(workdir)
   folder.mkdir(parents=True, exist_ok=True)
   (folder / 'config.json').write_text(config.to_json(indent=2) + '\n')
+  sources.check(config)
   model = kaleido.from_config(config)
   init_key, batch_key = jax.random.split(jax.random.key(config.seed))
 
@@ -39,7 +40,15 @@ def run(config: ConfigDict, *, workdir: str) -> None:
     lambda key: kaleido.init_params(model, key, config.image_shapes)
   )(init_key)
 
-  batch = random_batch(batch_key, config)
+  encoder = ''
+  if config.data.cached_memory:
+    if not config.model.freeze_encoder:
+      raise ValueError(
+        'config.data.cached_memory=True, but the encoder is trained: its '
+        'states change. Set config.model.freeze_encoder=True, or do not cache.'
+      )
+    encoder = store.encoder_name(params['encoder'], config.model.encoder.dtype)
+  batch = first_batch(batch_key, config, encoder)
   step = jax.jit(lambda params: losses(model, params, batch, config))
   started = time.perf_counter()
   compiled = step.lower(params).compile()
@@ -68,6 +77,7 @@ def losses(model, params, batch, config):
       xs,
       times,
       batch['z'] if config.latents else None,
+      memory=batch.get('memory'),
     )
     return predictions
 
@@ -90,27 +100,21 @@ def losses(model, params, batch, config):
   return total, parts
 
 
-def random_batch(key, config) -> dict:
-  """A batch of no meaning, in the shapes that the configuration asks for."""
-  x_key, z_key, ids_key, noise_key = jax.random.split(key, 4)
-  x0s = tuple(
-    jax.random.normal(jax.random.fold_in(x_key, i), (BATCH_SIZE, *shape))
-    for i, shape in enumerate(config.image_shapes)
-  )
-  times, epss = loss.draw(noise_key, x0s, config.diffusion.num_times)
-
-  def tokens(key, vocab_size):
-    first = t5.EOS + 1
-    drawn = jax.random.randint(key, (BATCH_SIZE, LENGTH), first, vocab_size)
-    return drawn.at[:, -1].set(t5.EOS)
-
-  return dict(
-    ids=tokens(ids_key, config.model.encoder.vocab_size),
-    z=tokens(z_key, config.model.decoder.vocab_size),
-    x0s=x0s,
-    times=times,
-    epss=epss,
-  )
+def first_batch(key, config, encoder: str = '') -> dict:
+  """The first batch of a run, with times and noise."""
+  found = sources.batches(config, encoder=encoder)
+  batch = next(found)
+  found.close()
+  arrays = dict(batch.arrays)
+  x = arrays.pop('image')
+  if len(config.image_shapes[0]) == 3:
+    x = images.normalise(x.astype('float32'), config.data.preprocess)
+    sizes = [height for height, _, _ in config.image_shapes]
+    x0s = loss.pyramid(jax.numpy.asarray(x), sizes)
+  else:
+    x0s = (jax.numpy.asarray(x),)
+  times, epss = loss.draw(key, x0s, config.diffusion.num_times)
+  return dict(arrays, x0s=x0s, times=times, epss=epss)
 
 
 def describe(model: kaleido.Kaleido, params) -> str:

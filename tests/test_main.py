@@ -38,7 +38,7 @@ def test_the_readme_command_runs(tmp_path):
   assert done.returncode == 0, done.stderr
   assert 'one forward pass: loss' in done.stderr
   saved = json.loads((tmp_path / 'config.json').read_text())
-  assert saved['latents'] == ['mode']
+  assert saved['latents'] == ['text']
 
 
 def test_a_field_is_overridden_and_a_variant_chosen(tmp_path):

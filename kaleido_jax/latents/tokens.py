@@ -12,12 +12,13 @@ import functools
 import itertools
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import sentencepiece
-from jaxtyping import Int32
+from jaxtyping import Int, Int32
 
+from kaleido_jax.arrays import Array
 from kaleido_jax.latents.latents import SEPARATOR, Kind, Kinds, Latents, named
 
 PAD, EOS, UNKNOWN = 0, 1, 2
@@ -42,7 +43,7 @@ class Vocabulary:
         f'there is no vocabulary at {file}. T5 has it as spiece.model beside '
         'its weights; an empty path is the small one of this package.'
       )
-    self._file, self._rows = file, rows
+    self._file = file
     self.kinds = tuple(map(named, kinds))
     pieces = self._pieces.get_piece_size()
     rows = pieces if rows is None else rows
@@ -53,12 +54,13 @@ class Vocabulary:
         f'{file} is no T5 vocabulary: padding and end are '
         f'{self._pieces.pad_id()} and {self._pieces.eos_id()}, not 0 and 1.'
       )
+    self.rows = rows  # what an encoder of captions needs
     self.first = {}  # the row of id 0 of a kind
     for kind in self.kinds:
       if kind.pieces:
         self.first[kind.name] = rows
         rows += kind.pieces
-    self.size = rows  # what the language model needs
+    self.size = rows  # what a decoder of latents needs
 
   def __getstate__(self):
     return {k: v for k, v in self.__dict__.items() if k != '_pieces'}
@@ -106,7 +108,9 @@ class Vocabulary:
       )
     return sum(lengths[kind.name] for kind in self.kinds) + len(self.kinds)
 
-  def decode(self, ids: Iterable[int], kinds: Kinds | None = None) -> str:
+  def decode(
+    self, ids: Sequence[int] | Int[Array, ' n'], kinds: Kinds | None = None
+  ) -> str:
     """The string of any ids, up to EOS: what `Latents.parse` takes.
 
     Tokens of another kind than the one whose turn it is are written by name,

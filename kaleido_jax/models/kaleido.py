@@ -54,15 +54,20 @@ class Kaleido(nn.Module):
     z: Int[Array, 'b m'] | None = None,
     micros: Micros | None = None,
     *,
+    memory: Float[Array, 'b l d'] | None = None,
     drop_caption: Bool[Array, ' b'] | None = None,
     drop_latents: Bool[Array, ' b'] | None = None,
   ) -> tuple[Images, Float[Array, 'b m v'] | None]:
     """Everything that training needs: predictions and next-token logits.
 
     Dropping the condition of an example touches only what the denoiser sees of
-    it; the prior always reads the caption.
+    it; the prior always reads the caption. With cached states of the captions,
+    `memory`, the encoder runs for the empty caption alone.
     """
-    memory = self.encode(ids, mask)
+    if memory is None:
+      memory = self.encode(ids, mask)
+    else:
+      memory = memory.astype(self.encoder.config.dtype)
     states, logits = None, None
     if self.decoder is not None:
       states, logits = self.prior(z, memory, mask)

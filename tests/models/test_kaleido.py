@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import t5_models
 from filling import filled
 from flax import traverse_util
 from ml_collections import ConfigDict
@@ -307,6 +308,29 @@ def test_dropping_the_condition_leaves_the_prior_alone(model, params, batch):
     {'params': params}, **other, drop_caption=drop, drop_latents=drop
   )
   np.testing.assert_array_equal(dropped, again)
+
+
+def test_cached_states_stand_in_for_the_encoder(model, params, batch):
+  memory = t5_models.jit(
+    lambda p: model.apply(
+      {'params': p}, batch['ids'], batch['mask'], method='encode'
+    )
+  )(params)
+
+  def run(params, memory):
+    inputs = [batch[name] for name in ('ids', 'mask', 'xs', 'times', 'z')]
+    return model.apply({'params': params}, *inputs, memory=memory)
+
+  another = {
+    **params,
+    'encoder': jax.tree.map(jnp.zeros_like, params['encoder']),
+  }
+  (x,), logits = t5_models.jit(lambda p: run(p, None))(params)
+  (cached_x,), cached_logits = t5_models.jit(run)(
+    params | {'encoder': nothing}, memory
+  )
+  np.testing.assert_allclose(cached_x, x, atol=1e-6)
+  np.testing.assert_allclose(cached_logits, logits, atol=1e-5)
 
 
 def test_an_empty_caption_longer_than_the_batch_is_refused(batch):

@@ -1,0 +1,155 @@
+"""From `config.data` to batches: which source, which latents, which recipe."""
+
+from collections.abc import Callable
+from typing import Any
+
+from kaleido_jax.data import pipeline, store
+from kaleido_jax.data.example import Source
+from kaleido_jax.data.recipe import Recipe
+from kaleido_jax.latents import colors, named
+from kaleido_jax.latents.latents import Kind
+from kaleido_jax.latents.tokens import Vocabulary
+from kaleido_jax.latents.vokens import Vokens
+
+
+def toy(data, split: str, size, kinds) -> Source:
+  from kaleido_jax.data.toy import Toy
+
+  return Toy(split=split)
+
+
+def shapes(data, split: str, size: int, kinds) -> Source:
+  from kaleido_jax.data.shapes import Shapes
+
+  return Shapes(size=size, split=split, kinds=kinds)
+
+
+def emoji(data, split: str, size: int, kinds) -> Source:
+  from kaleido_jax.data.emoji import Emoji
+
+  return Emoji(data.path, split=split, kinds=kinds)
+
+
+def webdataset(data, split: str, size: int, kinds) -> Source:
+  from kaleido_jax.data.webdataset import WebDataset
+
+  return WebDataset(data.path)
+
+
+def tfds(data, split: str, size: int, kinds) -> Source:
+  from kaleido_jax.data.tfds import Tfds
+
+  name = data.source.partition(':')[2]
+  return Tfds(name, data.path, split=split)
+
+
+# Sources are imported when they are used: shapes need no TFDS.
+SOURCES: dict[str, Callable[..., Source]] = {
+  'toy': toy,
+  'shapes': shapes,
+  'emoji': emoji,
+  'tfds': tfds,  # tfds:NAME
+  'webdataset': webdataset,
+}
+
+
+def kinds(data, latents: tuple[str, ...]) -> tuple[Kind, ...]:
+  """The kinds of a run, with the codebook that its vokens come from."""
+  codebook = Vokens(pieces=data.voken_codes, count=data.voken_count)
+  return tuple(codebook if k == 'voken' else named(k) for k in latents)
+
+
+def vocabulary(data, latents: tuple[str, ...]) -> Vocabulary:
+  """The tokens of a run: words, and whole tokens for its latents."""
+  return Vocabulary(
+    data.vocabulary,
+    kinds=kinds(data, latents),
+    rows=data.vocabulary_rows or None,
+  )
+
+
+def recipe(data, latents: tuple[str, ...], size: int | None) -> Recipe:
+  """What is done to every example of a run."""
+  measured = {'color': colors.of}
+  if data.vokens_from_pixels:
+    from kaleido_jax.models import vq
+
+    measured['voken'] = vq.of
+  return Recipe(
+    vocabulary=vocabulary(data, latents),
+    caption_length=data.caption_length,
+    lengths=dict(data.lengths),
+    size=size,
+    style=data.preprocess,
+    flip=data.flip,
+    measured=measured,
+  )
+
+
+def source(data, made: Recipe, *, split: str, encoder: str = '') -> Source:
+  """The examples of a split, joined to the latents that they lack."""
+  name = data.source.partition(':')[0]
+  if name not in SOURCES:
+    raise ValueError(
+      f'config.data.source={data.source!r} is not one of {list(SOURCES)}.'
+    )
+  found = SOURCES[name](data, split, made.size, tuple(made.needs()))
+  missing = made.needs() - set(found.kinds)
+  if not (missing or encoder):
+    return found
+  if encoder and made.flip:
+    raise ValueError(
+      'config.data.flip mirrors captions, but cached states are of captions as '
+      'they were. Turn off one of config.data.flip and '
+      'config.data.cached_memory.'
+    )
+  if not data.store:
+    raise ValueError(
+      f'{data.source} knows nothing of {sorted(missing) or "encoder states"}; '
+      'they come from a latent store. Make one with\n'
+      f'  {store.COMMAND}\n'
+      'and give its folder as --config.data.store=FOLDER, or train on colours, '
+      'which need no store: --config.latents="(\'color\',)".'
+    )
+  wanted = [k for k in made.vocabulary.kinds if k.name in missing]
+  return store.Joined(found, data.store, kinds=wanted, encoder=encoder)
+
+
+def batches(
+  config: Any,
+  *,
+  split: str | None = None,
+  first: int = 0,
+  process: int = 0,
+  num_processes: int = 1,
+  encoder: str = '',
+):
+  """This process's share of a run's batches, from the given one on."""
+  data, shape = config.data, config.image_shapes[0]
+  made = recipe(data, config.latents, shape[0] if len(shape) == 3 else None)
+  return pipeline.batches(
+    source(data, made, split=split or data.split, encoder=encoder),
+    made,
+    batch_size=data.batch_size,
+    seed=config.seed,
+    first=first,
+    process=process,
+    num_processes=num_processes,
+    num_workers=data.num_workers,
+    num_threads=data.num_threads,
+  )
+
+
+def check(config: Any) -> None:
+  """Refuses a vocabulary that the language models have no rows for."""
+  words = vocabulary(config.data, config.latents)
+  sizes = {'encoder': words.rows}
+  if config.latents:
+    sizes['decoder'] = words.size
+  for part, needed in sizes.items():
+    rows = config.model[part].vocab_size
+    if rows < needed:
+      raise ValueError(
+        f'config.model.{part}.vocab_size={rows}, but the vocabulary has '
+        f'{needed} tokens; use at least as many.'
+      )

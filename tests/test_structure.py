@@ -31,7 +31,15 @@ HOUSE = (
     'models.t5_layers',
     'models.layers',
   ),
-  ('diffusion', 'latents', 'metrics', 'sharding', 'checkpoint', 'arrays'),
+  (
+    'sheet',
+    'diffusion',
+    'latents',
+    'metrics',
+    'sharding',
+    'checkpoint',
+    'arrays',
+  ),
 )
 ORDER = [room for layer in HOUSE for room in layer]
 

@@ -2,12 +2,12 @@
 
 Two conventions of preprocessing stand side by side:
 
-  'mdm'       what Matryoshka Diffusion trains on: the short side is resized with
-              a triangle filter as wide as the reduction, the centre is cut out,
-              and (x - 127) / 128 makes it roughly -1..1
+  'mdm'       what Matryoshka Diffusion trains on: the short side is resized
+              with a triangle filter as wide as the reduction, the centre is cut
+              out, and (x - 127) / 128 makes it roughly -1..1
   'standard'  what most ImageNet diffusion models and their reference statistics
-              use: halved by boxes until less than twice too large, then bicubic,
-              the centre cut out; x / 127.5 - 1
+              use: halved by boxes until less than twice too large, then
+              bicubic, the centre cut out; x / 127.5 - 1
 
 EXIF orientation and colour profiles are ignored, as in both of them, so that
 pictures are those of published statistics; latents are made of the same pixels.
@@ -31,15 +31,18 @@ from kaleido_jax.data.example import BadRecord
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP')
 SIGNATURES = (b'\xff\xd8\xff', b'\x89PNG', b'RIFF', b'GIF8')
 
-Pixels = UInt8[np.ndarray, 'h w 3']
+# Why a record could not be used.
+REASONS = ('empty', 'not an image', 'too large', 'truncated', 'damaged')
+
+Pixels = UInt8[np.ndarray, '_ _ 3']
 
 
 def decode(data: bytes, key: str, *, max_pixels: int = 100_000_000) -> Pixels:
   """The first frame in RGB, transparency on white; read-only.
 
   Raises:
-    BadRecord: 'empty', 'not an image', 'too large' (by its header, before
-      anything is decoded), 'truncated' or 'damaged'.
+    BadRecord: for one of `REASONS`; 'too large' is found in the header, before
+      anything is decoded.
   """
   if not data:
     raise BadRecord('empty', key)
@@ -53,12 +56,9 @@ def decode(data: bytes, key: str, *, max_pixels: int = 100_000_000) -> Pixels:
     raise
   except Image.DecompressionBombError as error:  # Pillow's own limit: 179 Mpx
     raise BadRecord('too large', key, str(error)) from None
-  except Image.UnidentifiedImageError:
-    known = data.startswith(SIGNATURES)
-    raise BadRecord('damaged' if known else 'not an image', key) from None
   except Exception as error:  # a damaged file may raise anything in a decoder
-    cut = 'truncated' in str(error)
-    reason = 'truncated' if cut else 'damaged'
+    reason = 'damaged' if data.startswith(SIGNATURES) else 'not an image'
+    reason = 'truncated' if 'truncated' in str(error) else reason
     raise BadRecord(reason, key, str(error)) from None
 
 
@@ -107,7 +107,10 @@ def _mdm(image: Pixels, size: int) -> Pixels:
   if np.any(beyond):
     seen = np.pad(seen, (*beyond, (0, 0)), mode='edge')
   box = (x1 - left, y1 - top, x2 - left, y2 - top)
-  return _resized(Image.fromarray(seen), size, Image.Resampling.BILINEAR, box)
+  picture = Image.fromarray(seen)
+  return np.asarray(
+    picture.resize((size, size), Image.Resampling.BILINEAR, box)
+  )
 
 
 def _reach(length: int, short: int, size: int) -> tuple[int, int, float, float]:
@@ -130,18 +133,13 @@ def _standard(image: Pixels, size: int) -> Pixels:
     half = (picture.width // 2, picture.height // 2)
     picture = picture.resize(half, Image.Resampling.BOX)
   scale = size / min(picture.size)
-  spans = []
-  for length in picture.size:
-    resized = round(length * scale)
-    start = (resized - size) // 2
-    spans.append((start * length / resized, (start + size) * length / resized))
-  (x1, x2), (y1, y2) = spans
-  return _resized(picture, size, Image.Resampling.BICUBIC, (x1, y1, x2, y2))
-
-
-def _resized(picture: Image.Image, size: int, how: int, box) -> Pixels:
-  """Crops and resizes in one; the filter does see what lies around the box."""
-  return np.asarray(picture.resize((size, size), how, box))
+  # The crop comes last: with a box Pillow may take the vertical pass first, and
+  # clip the overshoot of bicubic elsewhere.
+  whole = picture.resize(
+    [round(length * scale) for length in picture.size], Image.Resampling.BICUBIC
+  )
+  left, top = ((length - size) // 2 for length in whole.size)
+  return np.asarray(whole.crop((left, top, left + size, top + size)))
 
 
 STYLES = {'mdm': _mdm, 'standard': _standard}

@@ -146,7 +146,12 @@ class Placed:
       ink = INKS[index % len(INKS)]
       corner = thing.draw(draw, ink, width, height)
       draw.text(
-        corner, thing.label, fill=ink, stroke_width=1, stroke_fill='white'
+        corner,
+        thing.label,
+        fill=ink,
+        stroke_width=1,
+        stroke_fill='white',
+        font_size=max(10, width // 24),
       )
 
 

@@ -62,7 +62,8 @@ def noise(kind: str) -> bytes:
     (noise('GIF')[:2000], 'truncated'),
     (noise('WEBP')[:2000], 'damaged'),
     (noise('JPEG')[:30], 'damaged'),
-    (noise('PNG')[:4000] + b'\0' * 4000, 'damaged'),
+    (noise('JPEG')[:300] + b'\xff' * 4000, 'damaged'),
+    (noise('PNG')[:40] + b'\7' * 4000, 'damaged'),
     (png(0, 8, 8, 2, b''), 'damaged'),
     (png(20_000, 20_000, 8, 2, b''), 'too large'),
     (png(11_000, 11_000, 8, 2, b''), 'too large'),
@@ -100,7 +101,7 @@ def test_a_random_change_of_bytes_raises_nothing_else():
         image = images.decode(data.tobytes(), 'a', max_pixels=10**6)
         assert image.dtype == np.uint8 and image.shape[2] == 3
       except BadRecord as error:
-        assert error.reason in ('truncated', 'damaged', 'too large')
+        assert error.reason in images.REASONS
 
 
 def test_warnings_do_not_escape_and_filters_stay_as_they_were():
@@ -227,9 +228,9 @@ def test_the_standard_preprocessing_halves_then_resizes_then_crops():
     sizes = [round(length * scale) for length in whole.size]
     whole = np.asarray(whole.resize(sizes, Image.Resampling.BICUBIC))
     top, left = ((length - size) // 2 for length in whole.shape[:2])
-    expected = whole[top : top + size, left : left + size].astype(int)
+    expected = whole[top : top + size, left : left + size]
     found = images.preprocess(image, size, style='standard')
-    assert np.abs(found - expected).max() <= 1
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize('style', ['mdm', 'standard'])
@@ -257,6 +258,5 @@ def test_levels_come_back_exactly(library, style):
   back = images.to_uint8(x, style)
   assert isinstance(back, type(levels)) and back.dtype == 'uint8'
   np.testing.assert_array_equal(back, levels)
-  np.testing.assert_array_equal(
-    images.to_uint8(x * 9 - 3, style)[[0, -1]], [0, 255]
-  )
+  far = images.to_uint8(x * 9 - 3, style)
+  assert (int(far[0]), int(far[-1])) == (0, 255)

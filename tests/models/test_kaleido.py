@@ -321,10 +321,7 @@ def test_cached_states_stand_in_for_the_encoder(model, params, batch):
     inputs = [batch[name] for name in ('ids', 'mask', 'xs', 'times', 'z')]
     return model.apply({'params': params}, *inputs, memory=memory)
 
-  another = {
-    **params,
-    'encoder': jax.tree.map(jnp.zeros_like, params['encoder']),
-  }
+  nothing = jax.tree.map(jnp.zeros_like, params['encoder'])
   (x,), logits = t5_models.jit(lambda p: run(p, None))(params)
   (cached_x,), cached_logits = t5_models.jit(run)(
     params | {'encoder': nothing}, memory

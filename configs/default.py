@@ -101,6 +101,14 @@ def get_config() -> ConfigDict:
         num_workers=8,  # processes that read and prepare; 0: threads do
         num_threads=4,  # per process
       ),
+      extract=dict(  # what --mode=extract puts into config.data.store
+        file='',  # latents of other tools, as JSON lines
+        t5='',  # a folder of T5 whose states of captions to keep
+        batch_size=64,  # of the encoder
+        shard_size=1024,  # examples; what is lost when it is killed
+        part='0/1',  # which of how many that share the work
+        max_bad_share=1.0,  # stop above this share of unusable examples
+      ),
       diffusion=dict(
         schedule='squared_cosine',  # or 'cosine', 'linear'
         num_times=1000,

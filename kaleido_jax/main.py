@@ -13,7 +13,10 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 # A mode is imported when it is used: training needs no web page.
-MODES = {'train': 'kaleido_jax.train'}
+MODES = {
+  'train': 'kaleido_jax.train',
+  'extract': 'kaleido_jax.extract.pipeline',
+}
 
 _MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
 _CONFIG = config_flags.DEFINE_config_file(

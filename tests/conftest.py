@@ -8,6 +8,7 @@ os.environ['XLA_FLAGS'] = (
 )
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
+import io  # noqa: E402
 import json  # noqa: E402
 import pathlib  # noqa: E402
 import tempfile  # noqa: E402
@@ -15,6 +16,7 @@ import tempfile  # noqa: E402
 import jax  # noqa: E402
 import packing  # noqa: E402
 import pytest  # noqa: E402
+import sentencepiece  # noqa: E402
 
 from kaleido_jax.convert import mdm  # noqa: E402
 
@@ -50,3 +52,23 @@ def _load(name: str):
   config = json.loads((DATA / f'mdm/{name}_config.json').read_text())
   weights = packing.read(DATA / f'mdm/{name}_weights.npz.xz')
   return mdm.load(config, weights)
+
+
+@pytest.fixture(scope='session')
+def t5_like(tmp_path_factory):
+  """A vocabulary as T5's is: normalising, without bytes, 40 pieces."""
+  model = io.BytesIO()
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(['a dog and a cat, 0 1 2 3 4 5 6 7 8 9 | ( )'] * 99),
+    model_writer=model,
+    vocab_size=40,
+    pad_id=0,
+    eos_id=1,
+    unk_id=2,
+    bos_id=-1,
+    hard_vocab_limit=False,
+    minloglevel=2,
+  )
+  path = tmp_path_factory.mktemp('t5') / 'spiece.model'
+  path.write_bytes(model.getvalue())
+  return str(path)

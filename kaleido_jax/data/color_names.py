@@ -1,7 +1,8 @@
 """Names of the colours that a picture is made of, in the order of their share.
 
 Each pixel takes the name of the nearest sample in OKLab (Ottosson, 2020), a
-space in which distances are close to how different colours look.
+space in which distances are close to how different colours look. Lightness
+counts half: a slate gray is nearer to other grays than to a dark brown.
 """
 
 import numpy as np
@@ -10,9 +11,10 @@ from jaxtyping import Bool, Float, UInt8
 # A name may have several samples: what people call blue is no ball in OKLab.
 SAMPLES = (
   ('black', (20, 20, 22)),
-  ('black', (50, 54, 60)),
-  ('gray', (105, 112, 120)),
-  ('gray', (165, 170, 175)),
+  ('black', (48, 51, 56)),
+  ('gray', (84, 90, 97)),
+  ('gray', (125, 130, 136)),
+  ('gray', (170, 175, 180)),
   ('white', (250, 250, 250)),
   ('white', (222, 228, 234)),
   ('red', (215, 40, 45)),
@@ -46,8 +48,8 @@ def of(
 ) -> tuple[str, ...]:
   """At most three names; at least one, if the mask has pixels."""
   names = sorted({name for name, _ in SAMPLES})
-  samples = oklab(np.array([rgb for _, rgb in SAMPLES], np.uint8))
-  pixels = oklab(image[mask])
+  samples = coordinates(np.array([rgb for _, rgb in SAMPLES], np.uint8))
+  pixels = coordinates(image[mask])
   distances = ((pixels[:, None] - samples) ** 2).sum(-1)
   index = np.array([names.index(name) for name, _ in SAMPLES])
   counts = np.bincount(index[distances.argmin(-1)], minlength=len(names))
@@ -64,8 +66,8 @@ def phrase(names: tuple[str, ...]) -> str:
   return ' and '.join(filter(None, (', '.join(names[:-1]), names[-1])))
 
 
-def oklab(rgb: UInt8[np.ndarray, 'n 3']) -> Float[np.ndarray, 'n 3']:
-  """Lightness, green to red, blue to yellow."""
+def coordinates(rgb: UInt8[np.ndarray, 'n 3']) -> Float[np.ndarray, 'n 3']:
+  """Half the lightness, green to red, blue to yellow."""
   value = rgb / 255
   linear = np.where(
     value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4
@@ -83,7 +85,7 @@ _TO_CONES = np.array(
 )
 _TO_LAB = np.array(
   [
-    [0.2104542553, 0.7936177850, -0.0040720468],
+    [0.2104542553 / 2, 0.7936177850 / 2, -0.0040720468 / 2],
     [1.9779984951, -2.4285922050, 0.4505937099],
     [0.0259040371, 0.7827717662, -0.8086757660],
   ]

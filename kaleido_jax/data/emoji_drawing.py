@@ -134,7 +134,20 @@ def text(drawing: Drawing, names: tuple[str, ...]) -> str:
 
   What the caption does not say comes first: style is the mode that hides most.
   """
-  caption = drawing.caption.lower()
-  tags = [tag for tag in drawing.tags if tag.lower() not in caption][:MOST_TAGS]
-  parts = (drawing.style, ', '.join(tags), color_names.phrase(names))
+  parts = (
+    drawing.style,
+    ', '.join(told(drawing.caption, drawing.tags)),
+    color_names.phrase(names),
+  )
   return '; '.join(filter(None, parts))
+
+
+def told(caption: str, tags: tuple[str, ...]) -> list[str]:
+  """The first tags that the caption, or a tag before, has not said."""
+  said, chosen = caption.lower(), []
+  for tag in tags:
+    # 'rockets' of a rocket, 'animals' after 'animal'.
+    if tag.lower().removesuffix('s') not in said:
+      said += f' {tag.lower()}'
+      chosen.append(tag)
+  return chosen[:MOST_TAGS]

@@ -18,6 +18,7 @@ import multiprocessing
 import pathlib
 import shutil
 import statistics
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -83,7 +84,11 @@ def prepare(
   pieces = join(emoji_join.meanings(data), opened, subset, limit)
   unfinished = out.with_name(f'.{out.name}.unfinished')
   shutil.rmtree(unfinished, ignore_errors=True)
-  with tqdm.tqdm(total=sum(map(len, pieces.values())), unit='emoji') as bar:
+  with tqdm.tqdm(
+    total=sum(map(len, pieces.values())),
+    unit='emoji',
+    mininterval=0.2 if sys.stderr.isatty() else 10,  # logs keep every line
+  ) as bar:
     abouts = {
       split: _write(unfinished / split, pieces[split], asked, workers, bar)
       for split in SPLITS
@@ -121,9 +126,9 @@ def _prepared(
     for name, value in asked.items():
       if abouts[split].get(name) != value:
         raise ValueError(
-          f'{out} exists and holds something else ({split}: {name} is '
-          f'{abouts[split].get(name)}, not {value}); remove it, or give another '
-          'folder.'
+          f'{out} exists, and in its {split} split {name} is '
+          f'{abouts[split].get(name)}, not {value}; remove it, or give '
+          'another folder.'
         )
   return abouts
 

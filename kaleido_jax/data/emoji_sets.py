@@ -113,7 +113,7 @@ SETS = (
     '1.2.3',
     'sha512-UjI2VQEXVtGlPBvQuxEizro7QCgBcJDOYwKUupquvvZ8UV4xOlvm45IU82JYWegiAWL'
     'erY79gFLMZ26U6Ms+ww==',
-    style='old emojione style',
+    style='old emojione style, flat',
     licence=BY_SA,
     attribution='Emoji One, https://github.com/joypixels/emojione-legacy',
   ),

@@ -34,7 +34,7 @@ def locate(
   missing = [p for p in packages if not (folder / p.file).is_file()]
   if missing and tarballs is not None:
     raise FileNotFoundError(
-      f'{tarballs} lacks {len(missing)} tarballs; {_by_hand(missing)}'
+      f'{tarballs} lacks tarballs; {_by_hand(missing)}'
     )
   if missing and shutil.which('npm') is None:
     raise FileNotFoundError(

@@ -35,14 +35,12 @@ def typicality(said: Facts, attribute: str, thing: int = 0) -> dict[str, float]:
   return {v: found[v] / base[v] if base[v] else 0.0 for v in found}
 
 
-def joint(
-  said: Facts, asked: Sequence[Node]
-) -> dict[tuple[str, ...], float]:
+def joint(said: Facts, asked: Sequence[Node]) -> dict[tuple[str, ...], float]:
   """p(values | said) of several nodes at once, such as ('colour', 1).
 
   The background's nodes are ('tone', 0) and ('pattern', 0).
   """
-  count, known = len(said.things), world.known(said)
+  count, known = len(said.things), _known(said)
   order = world.nodes(count)
   for node in asked:
     if node not in order:
@@ -63,6 +61,17 @@ def joint(
       'kaleido_jax/data/world.py.'
     )
   return {values: chance / whole for values, chance in totals.items()}
+
+
+def _known(facts: Facts) -> dict[Node, str]:
+  """What is said, node by node."""
+  found = {
+    (attribute, index): getattr(thing, attribute)
+    for index, thing in enumerate(facts.things)
+    for attribute in world.ATTRIBUTES
+  }
+  found |= {('tone', 0): facts.tone, ('pattern', 0): facts.pattern}
+  return {node: value for node, value in found.items() if value is not None}
 
 
 def _ancestors(nodes: set[Node]) -> set[Node]:

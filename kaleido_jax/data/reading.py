@@ -76,7 +76,7 @@ class Tally:
       self.reasons[record.reason] += 1
       seen = self.reasons[record.reason]
       if seen <= NAMED:
-        logging.warning('replaced %s', record)
+        logging.warning('cannot use %s', record)
       if seen == NAMED:
         logging.warning('further records are counted only: %s', record.reason)
     total = self.reasons.total()
@@ -84,6 +84,6 @@ class Tally:
       counts = ', '.join(f'{n} {name}' for name, n in self.reasons.items())
       raise RuntimeError(
         f'{total} of {self.read + total} records could not be used ({counts}), '
-        f'more than config.data.max_bad_share={self._max_share} allows. Mend '
+        f'more than max_bad_share={self._max_share} allows. Mend '
         'the data, or raise the share.'
       )

@@ -2,7 +2,7 @@
 
   folder/about.json                  kind, counts, whatever the writer says
   folder/00000.array_record ...
-  folder/hashes.npy, rows.npy        where the record of a key stands
+  folder/hashes.npy, rows.npy        see `key_index`
 
 A record is a dict: key, image (a file's bytes), caption, latents (strings by
 kind), and fields of the writer's own, such as a licence.
@@ -10,6 +10,7 @@ kind), and fields of the writer's own, such as a licence.
 
 import functools
 import hashlib
+import itertools
 import json
 import pathlib
 import shutil
@@ -21,7 +22,99 @@ import numpy as np
 from array_record.python import array_record_module
 from grain import sources
 
+from kaleido_jax.data import key_index
+
 ABOUT = 'about.json'
+
+
+class Unfinished:
+  """A folder of records in the making, shard by shard.
+
+  It lies beside the folder that it becomes. A shard is there when it is
+  complete, so writing can go on after a crash, and shards can be shared out
+  among processes.
+  """
+
+  def __init__(
+    self, folder: str | pathlib.Path, *, inputs: Mapping[str, Any] | None = None
+  ):
+    """`inputs` is what the records are made of: others cannot go on with it."""
+    self._folder = pathlib.Path(folder)
+    if self._folder.exists():
+      raise ValueError(
+        f'{self._folder} exists; remove it, or give another folder.'
+      )
+    self._path = _unfinished(self._folder)
+    self._path.mkdir(parents=True, exist_ok=True)
+    self._check(json.dumps(inputs, sort_keys=True, indent=2))
+
+  def _check(self, inputs: str) -> None:
+    begun = self._path / 'inputs.json'
+    if not begun.exists():
+      begun.write_text(inputs)
+    elif begun.read_text() != inputs:
+      raise ValueError(
+        f'{self._path} was begun with other inputs ({begun.read_text()}) than '
+        f'these ({inputs}). Remove it, or give another folder.'
+      )
+
+  def shards(self) -> list[int]:
+    """Those that are complete."""
+    return sorted(
+      int(path.name[:5]) for path in self._path.glob('*.hashes.npy')
+    )
+
+  def add(self, shard: int, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Writes a shard; returns how many records it has."""
+    path = self._path / f'{shard:05}.array_record'
+    hashes = []
+    # One record a group: they are read one by one, in any order.
+    writer = array_record_module.ArrayRecordWriter(str(path), 'group_size:1')
+    try:
+      for row in rows:
+        writer.write(msgpack.packb(dict(row)))
+        hashes.append(key_index.hash_of(row['key']))
+    finally:
+      writer.close()
+    partial = self._path / f'{shard:05}.partial.npy'
+    np.save(partial, np.array(hashes, np.uint64))
+    partial.rename(self._path / f'{shard:05}.hashes.npy')
+    return len(hashes)
+
+  def finish(self, *, kind: str, about: Mapping[str, Any]) -> None:
+    """Indexes what there is, and gives the folder its name."""
+    found = []
+    for shard in self.shards():
+      hashes = self._path / f'{shard:05}.hashes.npy'
+      part, file = np.load(hashes), self._path / f'{shard:05}.array_record'
+      if len(part):  # the numbers of empty shards are given to others
+        file.rename(self._path / f'{len(found):05}.array_record')
+        found.append(part)
+      else:
+        file.unlink()
+      hashes.unlink()
+    if not found:
+      self.sweep(self._folder)
+      raise ValueError(f'there is nothing to write to {self._folder}.')
+    count = sum(map(len, found))
+    hashes, rows = key_index.build(np.concatenate(found), np.arange(count))
+    np.save(self._path / 'hashes.npy', hashes)
+    np.save(self._path / 'rows.npy', rows)
+    (self._path / 'inputs.json').unlink()
+    counts = {'count': count, 'shards': [len(part) for part in found]}
+    text = json.dumps({'kind': kind, **counts, **about}, indent=2)
+    (self._path / ABOUT).write_text(text + '\n')
+    self._path.rename(self._folder)
+
+  @staticmethod
+  def sweep(folder: str | pathlib.Path) -> None:
+    """Removes what was left unfinished."""
+    folder = pathlib.Path(folder)
+    shutil.rmtree(_unfinished(folder), ignore_errors=True)
+
+
+def _unfinished(folder: pathlib.Path) -> pathlib.Path:
+  return folder.with_name(f'.{folder.name}.unfinished')
 
 
 def write(
@@ -32,42 +125,17 @@ def write(
   about: Mapping[str, Any],
   shard_size: int = 4096,
 ) -> None:
-  """Writes all or nothing: the folder appears when it is complete."""
-  folder = pathlib.Path(folder)
-  if folder.exists():
-    raise ValueError(f'{folder} exists; remove it, or give another folder.')
-  unfinished = folder.with_name(f'.{folder.name}.unfinished')
-  shutil.rmtree(unfinished, ignore_errors=True)
-  unfinished.mkdir(parents=True)
-  counts, hashes, writer = [], [], None
-  try:
-    for index, example in enumerate(examples):
-      if index % shard_size == 0:
-        if writer is not None:
-          writer.close()
-        path = unfinished / f'{len(counts):05}.array_record'
-        # One record a group: they are read one by one, in any order.
-        writer = array_record_module.ArrayRecordWriter(
-          str(path), 'group_size:1'
-        )
-        counts.append(0)
-      writer.write(msgpack.packb(dict(example)))
-      counts[-1] += 1
-      hashes.append(_hash(example['key']))
-  finally:
-    if writer is not None:
-      writer.close()
-  if not counts:
-    shutil.rmtree(unfinished)
-    raise ValueError(f'there is nothing to write to {folder}.')
-  rows = np.argsort(np.array(hashes, np.uint64), kind='stable')
-  np.save(unfinished / 'hashes.npy', np.array(hashes, np.uint64)[rows])
-  np.save(unfinished / 'rows.npy', rows)
-  text = json.dumps(
-    {'kind': kind, 'count': sum(counts), 'shards': counts, **about}, indent=2
-  )
-  (unfinished / ABOUT).write_text(text + '\n')
-  unfinished.rename(folder)
+  """Writes all or nothing: the folder appears when it is complete.
+
+  `about` is read at the end, so it may tell what the examples were.
+  """
+  Unfinished.sweep(folder)
+  unfinished = Unfinished(folder)
+  rest = iter(examples)
+  for shard in itertools.count():
+    if unfinished.add(shard, itertools.islice(rest, shard_size)) < shard_size:
+      break
+  unfinished.finish(kind=kind, about=about)
 
 
 class Records:
@@ -103,13 +171,9 @@ class Records:
 
   def find(self, key: str) -> dict[str, Any] | None:
     """The record of a key."""
-    hashes, rows = self._index
-    wanted = _hash(key)
-    for at in range(int(np.searchsorted(hashes, wanted)), len(hashes)):
-      if hashes[at] != wanted:
-        return None
-      record = self[int(rows[at])]
-      if record['key'] == key:  # two keys may have one hash
+    for row in key_index.places(self._index, key):
+      record = self[row]
+      if record['key'] == key:
         return record
     return None
 
@@ -124,8 +188,3 @@ class Records:
   def __getstate__(self) -> dict[str, Any]:
     # A pickled map would be a copy.
     return {k: v for k, v in self.__dict__.items() if k != '_index'}
-
-
-def _hash(key: str) -> np.uint64:
-  digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-  return np.uint64(int.from_bytes(digest, 'little'))

@@ -1,6 +1,6 @@
 """Draws scenes from the world of shapes by number, without end.
 
-Words first, from the tables of `world`; then exact numbers that agree with them.
+Words first, from the tables of `world`; then exact numbers that agree.
 """
 
 import itertools

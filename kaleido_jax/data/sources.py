@@ -86,14 +86,19 @@ def recipe(data, latents: tuple[str, ...], size: int | None) -> Recipe:
   )
 
 
-def source(data, made: Recipe, *, split: str, encoder: str = '') -> Source:
-  """The examples of a split, joined to the latents that they lack."""
+def alone(data, made: Recipe, *, split: str) -> Source:
+  """The examples of a split, with the latents that the source itself has."""
   name = data.source.partition(':')[0]
   if name not in SOURCES:
     raise ValueError(
       f'config.data.source={data.source!r} is not one of {list(SOURCES)}.'
     )
-  found = SOURCES[name](data, split, made.size, tuple(made.needs()))
+  return SOURCES[name](data, split, made.size, tuple(made.needs()))
+
+
+def source(data, made: Recipe, *, split: str, encoder: str = '') -> Source:
+  """The examples of a split, joined to the latents that they lack."""
+  found = alone(data, made, split=split)
   missing = made.needs() - set(found.kinds)
   if not (missing or encoder):
     return found

@@ -18,8 +18,10 @@ from kaleido_jax.data.example import BadRecord, Example, Source
 from kaleido_jax.latents import Latents, named
 from kaleido_jax.latents.latents import Kinds
 
+KIND = 'latent'
 COMMAND = (
-  'python -m kaleido_jax.main --mode=extract --config=CONFIG --workdir=WORKDIR'
+  'python -m kaleido_jax.main --mode=extract --config=CONFIG '
+  '--config.extract.file=LATENTS.jsonl --config.data.store=FOLDER'
 )
 
 
@@ -36,10 +38,11 @@ def write(
   `source` is the fingerprint of the source, `encoder` what `encoder_name` says.
   """
   about = {'source': source, 'kinds': list(kinds), 'encoder': encoder}
-  records.write(folder, map(_pack, rows), kind='latent', about=about)
+  records.write(folder, map(pack, rows), kind=KIND, about=about)
 
 
-def _pack(row: Mapping[str, Any]) -> dict[str, Any]:
+def pack(row: Mapping[str, Any]) -> dict[str, Any]:
+  """A row as it is kept."""
   packed = {'key': row['key'], 'latents': dict(row['latents'])}
   memory = row.get('memory')
   if memory is not None:
@@ -76,7 +79,7 @@ class Joined:
   ):
     """`encoder`: use its cached states; '' leaves them in the store."""
     self._source = source
-    self._records = records.Records(folder, kind='latent', command=COMMAND)
+    self._records = records.Records(folder, kind=KIND, command=COMMAND)
     about = self._records.about
     if about['source'] != source.fingerprint:
       raise ValueError(

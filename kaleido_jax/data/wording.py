@@ -29,7 +29,7 @@ def text(facts: Facts) -> str:
   """The complete description of a scene."""
   things = []
   for thing in facts.things:
-    usual = [name for name, value in USUAL.items() if value == getattr(thing, name)]
+    usual = [k for k, v in USUAL.items() if getattr(thing, k) == v]
     things.append(dataclasses.replace(thing, **dict.fromkeys(usual)))
   return caption(dataclasses.replace(facts, things=tuple(things)))
 
@@ -37,8 +37,9 @@ def text(facts: Facts) -> str:
 def read(caption: str) -> Facts:
   """What a caption says. Undoes `caption`."""
   things, _, ground = caption.partition(' on ')
-  matches = [_PHRASE().fullmatch(part) for part in re.split(', | and ', things)]
-  behind = _GROUND().fullmatch(ground)
+  phrase, backdrop = _patterns()
+  matches = [phrase.fullmatch(part) for part in re.split(', | and ', things)]
+  behind = backdrop.fullmatch(ground)
   if not all(matches) or not behind:
     raise ValueError(
       f'{caption!r} is no caption of shapes; one is "a red circle and a star".'
@@ -80,11 +81,17 @@ def _phrase(thing: Thing) -> str:
 
 
 @functools.cache
-def _PHRASE() -> re.Pattern:
-  return 0
+def _patterns() -> tuple[re.Pattern, re.Pattern]:
+  """Of a phrase, and of what follows the word "on"."""
 
+  def group(attribute):
+    # The longest first: 'top' must not win over 'top left'.
+    values = sorted(world.values(attribute), key=len, reverse=True)
+    return f'(?P<{attribute}>{"|".join(values)})'
 
-def _choice(attribute: str) -> str:
-  """A group that matches any value; the longest first."""
-  values = sorted(world.values(attribute), key=len, reverse=True)
-  return f'(?P<{attribute}>{"|".join(values)})'
+  adjectives = [f'(?:{group(a)} )?' for a in ('size', 'texture', 'colour')]
+  thing = group('shape') + f'(?: {group("tilt")})?'
+  place = f'(?: (?:at|in) the {group("place")})?'
+  phrase = f'an? {"".join(adjectives)}{thing}{place}'
+  ground = f'(?:(?:{group("pattern")} )?{group("tone")})?'
+  return re.compile(phrase), re.compile(ground)

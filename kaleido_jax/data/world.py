@@ -16,6 +16,7 @@ is a chain of tables, so the true frequencies given a caption can be computed:
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Mapping
 
 COUNTS = {
@@ -184,6 +185,14 @@ class Pose:
   y: float
   radius: float
   angle: float
+
+  def at(self, x, y):
+    """Where a point of the outline comes to lie in the picture."""
+    cosine, sine = math.cos(self.angle), math.sin(self.angle)
+    return (
+      self.x + self.radius * (x * cosine - y * sine),
+      self.y + self.radius * (x * sine + y * cosine),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from kaleido_jax.data import records
+from kaleido_jax.data import key_index, records
 
 
 def write(folder, count=25, **options):
@@ -30,7 +30,7 @@ def test_records_are_found_by_key(tmp_path):
 
 
 def test_two_keys_of_one_hash_are_told_apart(tmp_path, monkeypatch):
-  monkeypatch.setattr(records, '_hash', lambda key: np.uint64(len(key)))
+  monkeypatch.setattr(key_index, 'hash_of', lambda key: np.uint64(len(key)))
   found = write(tmp_path / 'a')
   assert all(found.find(f'k{i}')['number'] == i for i in range(25))
   assert found.find('k99') is None

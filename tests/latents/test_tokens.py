@@ -1,6 +1,5 @@
 """Words and ids as tokens, by the embedded vocabulary and by one like T5's."""
 
-import io
 import pickle
 
 import drawn
@@ -25,26 +24,6 @@ LENGTHS = {
   'layout': 100,
 }
 ALL = Vocabulary(kinds=tuple(KINDS))
-
-
-@pytest.fixture(scope='session')
-def t5_like(tmp_path_factory):
-  """A vocabulary as T5's is: normalising, without bytes, 40 pieces."""
-  model = io.BytesIO()
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(['a dog and a cat, 0 1 2 3 4 5 6 7 8 9 | ( )'] * 99),
-    model_writer=model,
-    vocab_size=40,
-    pad_id=0,
-    eos_id=1,
-    unk_id=2,
-    bos_id=-1,
-    hard_vocab_limit=False,
-    minloglevel=2,
-  )
-  path = tmp_path_factory.mktemp('t5') / 'spiece.model'
-  path.write_bytes(model.getvalue())
-  return str(path)
 
 
 @given(drawn.latents())

@@ -1,0 +1,124 @@
+"""A world of shapes: pictures with captions that leave most unsaid.
+
+Made as they are read, without end and without files. Captions name the shapes,
+sometimes more; colours, places, sizes and the background are hidden modes, some
+more typical of the caption than others (see `world` for the tables and `modes`
+for the true frequencies). The latents say all of it.
+"""
+
+import math
+from collections.abc import Callable, Collection
+
+from kaleido_jax.data import drawing, outlines, scenes, wording
+from kaleido_jax.data.drawing import Drawing
+from kaleido_jax.data.example import Example
+from kaleido_jax.data.world import Pose, Scene, Thing
+from kaleido_jax.latents import Blob, Box, Latents, blobs, boxes, colors, layout
+from kaleido_jax.latents.segments import LIMIT
+
+STREAMS = {'train': 0, 'test': 1}
+VERSION = 1  # of the tables and the drawing; other ones, other examples
+
+
+class Shapes:
+  """Scenes of one to three things, by number."""
+
+  def __init__(
+    self,
+    *,
+    size: int = 64,
+    split: str = 'train',
+    seed: int = 0,
+    kinds: Collection[str] = ('text', 'bbox', 'blob', 'color', 'layout'),
+  ):
+    """Only those kinds are worked out; other kinds are left to a store."""
+    if split not in STREAMS:
+      raise ValueError(
+        f'split={split!r} is not one of {list(STREAMS)}, which shapes have.'
+      )
+    self.kinds = tuple(kind for kind in kinds if kind in _LATENTS)
+    self.fingerprint = f'shapes-{VERSION}-{split}-{seed}-{size}'
+    self._size, self._seed, self._stream = size, seed, STREAMS[split]
+
+  def __len__(self) -> int:
+    return 2**31 - 1
+
+  def __getitem__(self, index: int) -> Example:
+    scene = self.scene(index)
+    drawn = drawing.draw(scene, self._size)
+    latents = {kind: _LATENTS[kind](scene, drawn) for kind in self.kinds}
+    return Example(
+      key=f'{self.fingerprint}-{index}',
+      image=drawn.image,
+      caption=wording.caption(scene.said),
+      latents=Latents(**latents),
+    )
+
+  def scene(self, index: int) -> Scene:
+    """What example `index` shows, without drawing it."""
+    if not 0 <= index < len(self):
+      raise IndexError(f'there is no shapes example {index}.')
+    return scenes.scene(self._seed, self._stream, index)
+
+
+def box(thing: Thing, pose: Pose) -> Box:
+  """Around all of a thing, to a thousandth of the picture, not to a pixel."""
+  x1, y1, x2, y2 = map(_thousandths, drawing.edges(thing.shape, pose))
+  return Box(label=wording.label(thing), x1=x1, y1=y1, x2=x2, y2=y2)
+
+
+def blob(thing: Thing, pose: Pose) -> Blob:
+  """The ellipse with the second moments of all of a thing."""
+  found = outlines.measure(thing.shape)
+  x, y = pose.at(*found.centre)
+  # Outlines are upright: the axes of the ellipse are theirs.
+  lies = found.spread[0] > found.spread[1] - 1e-6
+  radii = [_thousandths(2 * pose.radius * m**0.5) for m in found.spread]
+  return Blob(
+    label=wording.label(thing),
+    xc=_thousandths(x),
+    yc=_thousandths(y),
+    r_major=max(radii),
+    r_minor=min(radii),
+    theta=round(math.degrees(pose.angle) + 90 * (not lies)) % 180,
+  )
+
+
+def _thousandths(value: float) -> int:
+  return min(max(round(value * LIMIT), 0), LIMIT)
+
+
+def _boxes(scene: Scene, drawn: Drawing) -> tuple:
+  return _placed(scene, drawn, box, boxes.around)
+
+
+def _blobs(scene: Scene, drawn: Drawing) -> tuple:
+  return _placed(scene, drawn, blob, blobs.fit)
+
+
+def _placed(
+  scene: Scene, drawn: Drawing, known: Callable, seen: Callable
+) -> tuple:
+  """Things in a row: a, b and c. Of what is partly hidden, what is seen."""
+  segments = []
+  for index, thing in enumerate(scene.facts.things):
+    if drawn.whole(index):
+      segments.append(known(thing, scene.poses[index]))
+    else:
+      segments.append(seen(wording.label(thing), drawn.mask(index)))
+    rest = len(scene.poses) - 1 - index
+    segments += ([], ['and'], [','])[rest]
+  return tuple(segments)
+
+
+def _layout(scene: Scene, drawn: Drawing) -> tuple[str, ...]:
+  return layout.of([drawn.mask(index) for index in range(len(scene.poses))])
+
+
+_LATENTS = {
+  'text': lambda scene, drawn: wording.text(scene.facts),
+  'bbox': _boxes,
+  'blob': _blobs,
+  'color': lambda scene, drawn: colors.of(drawn.image),
+  'layout': _layout,
+}

@@ -1,0 +1,1 @@
+"""Making latent stores: latents of other tools, states of the encoder."""

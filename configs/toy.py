@@ -25,7 +25,7 @@ def get_config(variant: str = '') -> ConfigDict:
   )
   config.data.lengths.text = 4
   small = dict(
-    vocab_size=4096,
+    vocab_size=6144,
     width=64,
     num_heads=4,
     head_dim=16,

@@ -83,11 +83,12 @@ def draw(scene: Scene, size: int) -> Drawing:
   image, patches = _backdrop(scene, size), []
   for thing, pose in zip(scene.facts.things, scene.poses, strict=True):
     patch, ink = _thing(thing, pose, size)
-    behind = image[patch.window]
-    behind += patch.cover[..., None] * (ink - behind)
+    behind = image[:, *patch.window]
+    behind += patch.cover * (ink - behind)
     patches.append(patch)
   image += 0.5  # to round
-  return Drawing(image=image.astype(np.uint8), patches=tuple(patches))
+  pixels = np.ascontiguousarray(image.astype(np.uint8).transpose(1, 2, 0))
+  return Drawing(image=pixels, patches=tuple(patches))
 
 
 def edges(shape: str, pose: Pose) -> tuple[float, float, float, float]:
@@ -109,10 +110,10 @@ def _thing(thing: Thing, pose: Pose, size: int):
   y = down * cosine - across * sine
   distance = outlines.OUTLINES[thing.shape](x, y)
   cover = _inside(distance, pixels)
-  ink = np.float32(TINTS[thing.colour])
+  ink = _planes(TINTS[thing.colour])
   if thing.texture != 'plain':
     shade = TEXTURES[thing.texture](x, y, distance, pixels)
-    ink = ink - (SHADE * shade)[..., None] * ink
+    ink = ink - (SHADE * shade) * ink
   return Patch(top=top, left=left, cover=cover), ink
 
 
@@ -144,14 +145,22 @@ def _outlined(x: Plane, y: Plane, distance: Plane, pixels: float) -> Plane:
 TEXTURES = {'striped': _striped, 'dotted': _dotted, 'outlined': _outlined}
 
 
-def _backdrop(scene: Scene, size: int) -> Float[np.ndarray, '{size} {size} 3']:
-  base, other = np.float32(GROUNDS[scene.facts.tone])
-  image = np.empty((size, size, 3), np.float32)
-  image[:] = base
-  if scene.facts.pattern != 'plain':
+def _backdrop(scene: Scene, size: int) -> Float[np.ndarray, '3 {size} {size}']:
+  """Colours come first: numpy is several times faster with long last axes."""
+  base, other = map(_planes, GROUNDS[scene.facts.tone])
+  image = np.empty((3, size, size), np.float32)
+  if scene.facts.pattern == 'plain':
+    image[:] = base
+  else:
     field = PATTERNS[scene.facts.pattern](*scene.backdrop, size)
-    image += field[..., None] * (other - base)
+    np.multiply(field, other - base, out=image)
+    image += base
   return image
+
+
+@functools.cache
+def _planes(colour: tuple[int, int, int]) -> Float[np.ndarray, '3 1 1']:
+  return np.float32(colour)[:, None, None]
 
 
 def _across(turn: float, size: int) -> Plane:

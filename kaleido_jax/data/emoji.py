@@ -16,7 +16,7 @@ import numpy as np
 from absl import app, flags, logging
 from PIL import Image
 
-from kaleido_jax.data import emoji_prepare, emoji_sets, records
+from kaleido_jax.data import emoji_designs, emoji_prepare, emoji_sets, records
 from kaleido_jax.data.emoji_drawing import KINDS
 from kaleido_jax.data.example import BadRecord, Example
 from kaleido_jax.latents import Latents
@@ -35,9 +35,9 @@ class Emoji:
     kinds: Sequence[str] = KINDS,
   ):
     """Latents of other kinds than `kinds` are not looked at."""
-    if split not in emoji_prepare.SPLITS:
+    if split not in emoji_designs.SPLITS:
       raise ValueError(
-        f'split={split!r} of emoji is not one of {emoji_prepare.SPLITS}.'
+        f'split={split!r} of emoji is not one of {emoji_designs.SPLITS}.'
       )
     self.kinds = tuple(kind for kind in KINDS if kind in kinds)
     self._records = records.Records(
@@ -69,7 +69,7 @@ def define_flags() -> None:
   flags.DEFINE_enum(
     'subset',
     'plain',
-    emoji_prepare.SUBSETS,
+    emoji_designs.SUBSETS,
     'plain: no flags, skin tones, symbols.',
   )
   flags.DEFINE_enum(

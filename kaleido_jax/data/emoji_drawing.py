@@ -147,7 +147,7 @@ def told(caption: str, tags: tuple[str, ...]) -> list[str]:
   said, chosen = caption.lower(), []
   for tag in tags:
     # 'rockets' of a rocket, 'animals' after 'animal'.
-    if tag.lower().removesuffix('s') not in said:
+    if tag.lower().removesuffix('s') not in said and not tag.isdigit():
       said += f' {tag.lower()}'
       chosen.append(tag)
   return chosen[:MOST_TAGS]

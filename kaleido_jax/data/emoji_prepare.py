@@ -2,9 +2,8 @@
 
   OUT/train, OUT/test      records of kind 'emoji' (kaleido_jax.data.records)
 
-One caption in ten is held out, with all its designs, by a hash of the caption:
-it stays on its side whatever else is prepared. Records lie caption by caption.
-The same tarballs and options give the same bytes.
+Records lie caption by caption. No picture of `test` is in `train`, whatever its
+caption. The same tarballs and options give the same bytes.
 """
 
 import collections
@@ -20,11 +19,12 @@ import shutil
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import tqdm
 
 from kaleido_jax.data import (
+  emoji_designs,
   emoji_drawing,
   emoji_join,
   emoji_sets,
@@ -34,22 +34,7 @@ from kaleido_jax.data import (
 from kaleido_jax.data.emoji_drawing import Drawing, Skipped
 
 REVISION = 1  # of what is made of a package: raise it when that changes
-SPLITS = ('train', 'test')
-HELD_OUT = 10  # one caption in so many
-SUBSETS = ('plain', 'all')
 _AHEAD = 256  # drawings in flight, for each worker
-
-
-class Opened(NamedTuple):
-  """What is in the package of a set."""
-
-  about: emoji_sets.EmojiSet
-  icons: Mapping[str, Any]  # icons.json; {} if the set is image files
-  chars: Mapping[str, str]  # name of the icon or file by code point, if known
-  files: Mapping[str, bytes]
-
-
-Piece = tuple[emoji_join.Meaning, Opened, emoji_join.Design]
 
 
 def prepare(
@@ -69,8 +54,10 @@ def prepare(
   `limit`: so many captions, the first ones; 0 for all. What was prepared before
   in the same way is left as it is.
   """
-  if subset not in SUBSETS:
-    raise ValueError(f'subset={subset!r} is not one of {SUBSETS}.')
+  if subset not in emoji_designs.SUBSETS:
+    raise ValueError(
+      f'subset={subset!r} is not one of {emoji_designs.SUBSETS}.'
+    )
   if size < 8:
     raise ValueError(f'size={size} is too small for a picture; try 64.')
   asked = _asked(size, subset, limit, (captions, *(s.package for s in sets)))
@@ -80,19 +67,13 @@ def prepare(
     (captions, *(s.package for s in sets)), cache=cache, tarballs=tarballs
   )
   data = emoji_tarballs.read_json(paths[captions.name], 'en/data.json')[0]
-  opened = [open_set(each, paths[each.package.name]) for each in sets]
-  pieces = join(emoji_join.meanings(data), opened, subset, limit)
+  opened = [
+    emoji_designs.open_set(each, paths[each.package.name]) for each in sets
+  ]
+  pieces = emoji_designs.join(emoji_join.meanings(data), opened, subset, limit)
   unfinished = out.with_name(f'.{out.name}.unfinished')
   shutil.rmtree(unfinished, ignore_errors=True)
-  with tqdm.tqdm(
-    total=sum(map(len, pieces.values())),
-    unit='emoji',
-    mininterval=0.2 if sys.stderr.isatty() else 10,  # logs keep every line
-  ) as bar:
-    abouts = {
-      split: _write(unfinished / split, pieces[split], asked, workers, bar)
-      for split in SPLITS
-    }
+  abouts = _write_splits(unfinished, pieces, asked, workers)
   unfinished.rename(out)
   return abouts
 
@@ -120,7 +101,7 @@ def _prepared(
 ) -> dict[str, dict[str, Any]]:
   """What is there, if it is what would be made."""
   abouts = {}
-  for split in SPLITS:
+  for split in emoji_designs.SPLITS:
     path = out / split / records.ABOUT
     abouts[split] = json.loads(path.read_text()) if path.is_file() else {}
     for name, value in asked.items():
@@ -133,74 +114,44 @@ def _prepared(
   return abouts
 
 
-def open_set(about: emoji_sets.EmojiSet, path: pathlib.Path) -> Opened:
-  """Reads a package: iconify's json files, or images named by code point."""
-  found = emoji_tarballs.read(
-    path,
-    lambda name: (
-      name in ('icons.json', 'chars.json') or name.startswith('assets/')
-    ),
-  )
-  icons = json.loads(found.pop('icons.json', '{}'))
-  chars = json.loads(found.pop('chars.json', '{}'))
-  if not icons:
-    chars = {pathlib.PurePosixPath(name).stem: name for name in found}
-  return Opened(about, icons, chars, found)
-
-
-def join(
-  known: Mapping[str, emoji_join.Meaning],
-  opened: Sequence[Opened],
-  subset: str = 'all',
-  limit: int = 0,
-) -> dict[str, list[Piece]]:
-  """All designs by split, caption by caption."""
-  meant = emoji_join.names(known, [(o.icons, o.chars) for o in opened])
-  by_caption = collections.defaultdict(list)
-  for each in opened:
-    designs = (
-      emoji_join.by_code(known, each.chars)
-      if each.chars
-      else emoji_join.by_name(known, meant, each.about.name, each.icons)
-    )
-    for design in designs:
-      meaning = known[design.code]
-      if subset == 'all' or meaning.plain:
-        by_caption[meaning.caption].append((meaning, each, design))
-  pieces: dict[str, list[Piece]] = {split: [] for split in SPLITS}
-  for caption in sorted(by_caption)[: limit or None]:
-    pieces[split_of(caption)] += by_caption[caption]
-  for split, chosen in pieces.items():
-    if not chosen:
-      raise ValueError(
-        f'of {len(by_caption)} captions (limit={limit}) none falls to the '
-        f'split {split}; ask for more.'
+def _write_splits(
+  folder: pathlib.Path,
+  pieces: Mapping[str, Sequence[emoji_designs.Piece]],
+  asked: Mapping[str, Any],
+  workers: int,
+) -> dict[str, dict[str, Any]]:
+  held_out: set[bytes] = set()
+  with tqdm.tqdm(
+    total=sum(map(len, pieces.values())),
+    unit='emoji',
+    mininterval=0.2 if sys.stderr.isatty() else 10,  # logs keep every line
+  ) as bar:
+    return {
+      split: _write(
+        folder / split, pieces[split], asked, workers, bar, held_out
       )
-  return pieces
-
-
-def split_of(caption: str) -> str:
-  digest = hashlib.blake2b(caption.encode(), digest_size=8).digest()
-  held_out = int.from_bytes(digest, 'little') % HELD_OUT == 0
-  return 'test' if held_out else 'train'
+      for split in ('test', 'train')  # what is held out must be known first
+    }
 
 
 def _write(
   folder: pathlib.Path,
-  pieces: Sequence[Piece],
+  pieces: Sequence[emoji_designs.Piece],
   asked: Mapping[str, Any],
   workers: int,
   bar: tqdm.tqdm,
+  held_out: set[bytes],
 ) -> dict[str, Any]:
+  """Writes a split; held-out pictures are noted first, then kept from train."""
   about = {**asked, 'split': folder.name}
   drawings = (drawing(piece, asked['size']) for piece in pieces)
-  drawn = _kept(draw_all(drawings, workers), about, bar)
+  drawn = _kept(draw_all(drawings, workers), about, bar, held_out)
   # It reads `about` when all is written, with the counts in it.
   records.write(folder, drawn, kind='emoji', about=about)
   return json.loads((folder / records.ABOUT).read_text())
 
 
-def drawing(piece: Piece, size: int) -> Drawing:
+def drawing(piece: emoji_designs.Piece, size: int) -> Drawing:
   """The order to draw one design."""
   meaning, opened, design = piece
   art, mirrored = (
@@ -244,30 +195,32 @@ def _kept(
   drawn: Iterator[dict[str, Any] | Skipped],
   about: dict[str, Any],
   bar: tqdm.tqdm,
+  held_out: set[bytes],
 ) -> Iterator[dict[str, Any]]:
-  """Leaves out what failed and what a caption has already; counts into about.
-
-  Two sets may share a drawing, and one set may have it under two names.
-  """
+  """Leaves out what failed and what is there already; counts into `about`."""
   designs = collections.Counter()
   sets, skipped = {}, collections.defaultdict(list)
-  pictures, digest = set(), hashlib.sha256()
+  seen: set[bytes] = set()
+  digest = hashlib.sha256()
   for made in drawn:
     bar.update()
     if isinstance(made, Skipped):
       skipped[made.reason].append(made.key)
       continue
-    if (made['caption'], made['image']) in pictures:
+    caption, image = made['caption'], made['image']
+    if caption not in designs:
+      seen.clear()  # they come caption by caption
+    if image in seen:  # two sets may share one, or a set have two names for it
       skipped['same picture'].append(made['key'])
       continue
-    if made['caption'] not in designs:
-      pictures.clear()  # they come caption by caption
-    pictures.add((made['caption'], made['image']))
-    designs[made['caption']] += 1
-    each = sets.setdefault(
-      made['set'],
-      {k: made[k] for k in ('licence', 'attribution')} | {'images': 0},
-    )
+    if about['split'] == 'test':
+      held_out.add(image)
+    elif image in held_out:  # a man and a person may look the same
+      skipped['picture held out'].append(made['key'])
+      continue
+    seen.add(image)
+    designs[caption] += 1
+    each = sets.setdefault(made['set'], _credit(made))
     each['images'] += 1
     digest.update(repr(sorted(made.items())).encode())
     yield made
@@ -278,9 +231,13 @@ def _kept(
   about['content'] = digest.hexdigest()  # so that the fingerprint knows it
 
 
+def _credit(record: Mapping[str, Any]) -> dict[str, Any]:
+  return {k: record[k] for k in ('licence', 'attribution')} | {'images': 0}
+
+
 def summary(abouts: Mapping[str, Mapping[str, Any]]) -> str:
   """What there is, for a person."""
-  train, test = (abouts[split] for split in SPLITS)
+  train, test = (abouts[split] for split in emoji_designs.SPLITS)
   designs = [n for about in (train, test) for n in about['designs']]
   lines = [
     f'{train["count"] + test["count"]} images of {len(designs)} captions, '

@@ -33,9 +33,7 @@ def locate(
   folder = cache if tarballs is None else tarballs
   missing = [p for p in packages if not (folder / p.file).is_file()]
   if missing and tarballs is not None:
-    raise FileNotFoundError(
-      f'{tarballs} lacks tarballs; {_by_hand(missing)}'
-    )
+    raise FileNotFoundError(f'{tarballs} lacks tarballs; {_by_hand(missing)}')
   if missing and shutil.which('npm') is None:
     raise FileNotFoundError(
       f'npm is not installed. Install Node.js, or {_by_hand(missing)}'

@@ -25,7 +25,7 @@ def circle(x: Grid, y: Grid) -> Grid:
 
 
 def square(x: Grid, y: Grid) -> Grid:
-  return _box(x, y, 0.78, 0.78, 0.36)
+  return _box(x, y, 0.78, 0.78, 0.42)
 
 
 def cross(x: Grid, y: Grid) -> Grid:
@@ -34,7 +34,7 @@ def cross(x: Grid, y: Grid) -> Grid:
 
 
 def pill(x: Grid, y: Grid) -> Grid:
-  return _box(x, y, 1, 0.46, 0.46)
+  return _box(x, y, 1.0, 0.5, 0.5)
 
 
 def leaf(x: Grid, y: Grid) -> Grid:
@@ -43,17 +43,19 @@ def leaf(x: Grid, y: Grid) -> Grid:
 
 
 def drop(x: Grid, y: Grid) -> Grid:
-  return _cone(x, y - 0.24, 0.66, 1.12)
+  return _cone(x, y - 0.21, 0.68, 1.09)
 
 
 def heart(x: Grid, y: Grid) -> Grid:
   """Two drops, mirrored, with one tip."""
-  across, down = 0.37, 0.98
-  x, y = np.abs(x) - across, y + 0.22
+  across, down = 0.35, 0.94
+  # Without the disc their common inside would seem near to an edge.
+  middle = np.hypot(x, y + 0.04) - 0.6
+  x, y = np.abs(x) - across, y + 0.2
   # Turned so that the tip, below and towards the middle, comes to lie above.
   length = math.hypot(across, down)
   a, b = across / length, down / length
-  return _cone(b * x + a * y, a * x - b * y, 0.57, length)
+  return np.minimum(middle, _cone(b * x + a * y, a * x - b * y, 0.59, length))
 
 
 def star(x: Grid, y: Grid) -> Grid:
@@ -63,7 +65,7 @@ def star(x: Grid, y: Grid) -> Grid:
   angle -= wedge * np.rint(angle * (1 / wedge))
   np.abs(angle, out=angle)
   radius = np.hypot(x, y)
-  valley = 0.77 * np.exp(0.5j * wedge)
+  valley = 0.8 * np.exp(0.5j * wedge)
   normal = np.array([valley.imag, 1 - valley.real]) / abs(1 - valley)
   # (r cos a, r sin a) . normal is one cosine.
   turn = float(np.arctan2(normal[1], normal[0]))

@@ -12,12 +12,12 @@ import numpy as np
 from kaleido_jax.data import world
 from kaleido_jax.data.world import Facts, Node, Pose, Scene, Thing
 
-RADII = {'small': (0.135, 0.155), 'medium': (0.175, 0.2), 'large': (0.25, 0.3)}
+RADII = {'small': (0.15, 0.165), 'medium': (0.185, 0.21), 'large': (0.26, 0.3)}
 TURNS = {'tilted left': (-35, -15), 'upright': (0, 0), 'tilted right': (15, 35)}
 MARGIN = 0.01  # between a thing and the edge of the picture
 ASIDE = 0.2  # how far off the middle the sides begin
 WANDER = 0.12  # and how far the middle reaches
-OVERLAP = 0.2  # how deep circumscribed circles meet, in radii of the smaller
+OVERLAP = 0.4  # how deep circumscribed circles meet, in radii of the smaller
 TRIES = 40
 
 

@@ -76,7 +76,13 @@ def index(shards: Sequence[str]) -> Index:
     ]
   )
   paths = tuple(path for path, _ in stats)
-  home = pathlib.Path(paths[0]).parent
+  homes = {pathlib.Path(path).parent for path in paths}
+  if len(homes) > 1:  # their names, and hence keys, might be the same
+    raise ValueError(
+      f'shards of one folder are needed, and these lie in {len(homes)}, as '
+      f'{min(homes)} and {max(homes)}. Put links to them into one.'
+    )
+  home = homes.pop()
   places = [home / '.kaleido_index' / name, _cache(home) / name]
   for place in places:
     if (place / 'about.json').exists():
@@ -133,6 +139,9 @@ def _samples(path: str) -> tuple[dict[str, dict[str, tuple[int, int]]], str]:
       elif suffix == 'txt':
         sample['text'] = member.offset, member.size
   except tar.DamagedError as error:
+    # The damage may stand between a picture and its caption.
+    if found and len(found[next(reversed(found))]) < 2:
+      found.popitem()
     return found, str(error)
   finally:
     os.close(fd)

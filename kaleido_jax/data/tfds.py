@@ -46,16 +46,16 @@ class Tfds:
     info = self._builder.info
     self._image = _only_image(info)
     self._caption = _caption(info, caption)
-    self._check(name)
+    self._check(command(name, data_dir))
     self.fingerprint = self._fingerprint()
 
-  def _check(self, name: str) -> None:
+  def _check(self, command: str) -> None:
     info = self._builder.info
     if info.file_format.value != 'array_record':
       raise ValueError(
         f'{self._folder} is stored as {info.file_format.value}, which only '
         'TensorFlow reads; array_record is needed. Prepare it anew with\n  '
-        f'{command(name, self._folder)}'
+        f'{command}'
       )
     try:
       self._places  # noqa: B018  (asks TFDS for the split)
@@ -190,11 +190,11 @@ def _only_image(info: tfds.core.DatasetInfo) -> str:
 
 
 def _caption(info: tfds.core.DatasetInfo, wanted: str | None) -> str:
-  usable = [
+  usable = sorted(
     name
     for name, feature in info.features.items()
     if isinstance(feature, tfds.features.Text | tfds.features.ClassLabel)
-  ]
+  )
   for name in (wanted,) if wanted else CAPTIONS:
     if name in usable:
       return name

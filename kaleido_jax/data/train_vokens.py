@@ -90,7 +90,7 @@ def main(argv: list[str]) -> None:
     pictures(Shapes(size=32, kinds=()), _SHAPES.value),
     pictures(Emoji(_EMOJI.value, split='train', kinds=()), 10**9),
   )
-  params = vq.init(0)
+  params: dict = vq.init(0)
   codes = params.pop('codes')
   optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, _STEPS.value, 0.02))
   counts = np.ones(vq.CODES, np.float32)

@@ -90,8 +90,8 @@ class _File:
   def __init__(self, fd: int):
     self.fd = fd
 
-  def __del__(self):
-    os.close(self.fd)
+  def __del__(self, close=os.close):  # at exit `os` may be gone before
+    close(self.fd)
 
 
 def _opened(path: str) -> _File:

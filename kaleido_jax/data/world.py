@@ -216,7 +216,7 @@ def table(text: str) -> dict[str, Weights]:
   }
 
 
-_TABLES = {
+TABLES = {
   'shape': SHAPES,
   'colour': COLOURS,
   'place': PLACES,
@@ -231,7 +231,7 @@ _CAUSES = {'tone': 'colour', 'pattern': 'tone'}  # of the rest it is the shape
 
 def values(attribute: str) -> list[str]:
   """Everything that an attribute can be."""
-  return list(next(iter(table(_TABLES[attribute]).values())))
+  return list(next(iter(table(TABLES[attribute]).values())))
 
 
 def nodes(count: int) -> list[Node]:
@@ -255,7 +255,7 @@ def causes(node: Node) -> list[Node]:
 def weights(node: Node, count: int, chosen: Mapping[Node, str]) -> Weights:
   """How likely its values are, in proportion, once its causes are chosen."""
   attribute, index = node
-  text = _TABLES[attribute]
+  text = TABLES[attribute]
   if attribute == 'size' and count > 1:
     text = SIZES_TOGETHER
   cause = (_CAUSES.get(attribute, 'shape'), index)

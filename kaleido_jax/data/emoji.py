@@ -10,6 +10,7 @@ command fetches pinned packages from npm, once, and needs
 import io
 import os
 import pathlib
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -92,16 +93,19 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected {argv[1]!r}: every argument is a flag.')
   given = flags.FLAGS
-  abouts = emoji_prepare.prepare(
-    pathlib.Path(given.out).expanduser(),
-    size=given.size,
-    subset=given.subset,
-    sets=emoji_sets.chosen(given.licences),
-    limit=given.limit,
-    workers=given.workers,
-    cache=pathlib.Path(given.cache).expanduser(),
-    tarballs=given.tarballs and pathlib.Path(given.tarballs).expanduser(),
-  )
+  try:
+    abouts = emoji_prepare.prepare(
+      pathlib.Path(given.out).expanduser(),
+      size=given.size,
+      subset=given.subset,
+      sets=emoji_sets.chosen(given.licences),
+      limit=given.limit,
+      workers=given.workers,
+      cache=pathlib.Path(given.cache).expanduser(),
+      tarballs=given.tarballs and pathlib.Path(given.tarballs).expanduser(),
+    )
+  except (OSError, ValueError, ModuleNotFoundError) as error:
+    sys.exit(f'{error}')
   print(f'{given.out}: {emoji_prepare.summary(abouts)}')
 
 

@@ -21,16 +21,17 @@ TFDS's own writer needs TensorFlow for anything above a gigabyte.
 Run it again if it was interrupted: shards that are done are kept.
 """
 
-import argparse
 import hashlib
 import os
 import pathlib
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import tensorflow_datasets as tfds
+from absl import app, flags
 from array_record.python import array_record_module
 from tqdm import tqdm
 
@@ -286,25 +287,24 @@ def _describe(
   (partial / 'plan').unlink()
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(
-    prog='python -m kaleido_jax.data.imagenet',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  parser.add_argument('--source', required=True, help='what was downloaded')
-  parser.add_argument('--out', required=True, help='a data_dir of TFDS')
-  parser.add_argument('--splits', default=','.join(SPLITS))
-  arguments = parser.parse_args()
-  splits = arguments.splits.split(',')
-  if not set(splits) <= set(SPLITS):
-    parser.error(f'--splits={arguments.splits} is not of {",".join(SPLITS)}')
+def define_flags() -> None:
+  """Not when this is imported: flags are for whoever runs the program."""
+  flags.DEFINE_string('source', None, 'What was downloaded.', required=True)
+  flags.DEFINE_string('out', None, 'A data_dir of TFDS.', required=True)
+  flags.DEFINE_multi_enum('splits', list(SPLITS), list(SPLITS), 'Which splits.')
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected {argv[1]!r}: every argument is a flag.')
+  given = flags.FLAGS
   try:
-    folder = prepare(arguments.source, arguments.out, splits)
+    folder = prepare(given.source, given.out, given.splits)
   except (OSError, ValueError) as error:
-    parser.exit(1, f'{error}\n')
-  print(f'{NAME} is in {folder}; train with --config.data.path={arguments.out}')
+    sys.exit(f'{error}')
+  print(f'{NAME} is in {folder}; train with --config.data.path={given.out}')
 
 
 if __name__ == '__main__':
-  main()
+  define_flags()
+  app.run(main)

@@ -14,15 +14,10 @@ from collections.abc import Iterator
 
 import sentencepiece
 from absl import app, flags
+
 from kaleido_jax.data.emoji import Emoji
 from kaleido_jax.data.shapes import Shapes
-
 from kaleido_jax.latents import tokens
-
-_EMOJI = flags.DEFINE_string('emoji', None, 'Emoji records.', required=True)
-_SHAPES = flags.DEFINE_integer('shapes', 40_000, 'How many are described.')
-_SIZE = flags.DEFINE_integer('size', 6144, 'Pieces.')
-_OUT = flags.DEFINE_string('out', str(tokens.EMBEDDED), 'Where it is written.')
 
 KINDS = ('text', 'bbox', 'blob', 'layout')
 
@@ -30,12 +25,20 @@ KINDS = ('text', 'bbox', 'blob', 'layout')
 def sentences() -> Iterator[str]:
   """Everything that the embedded default's models read or write."""
   shapes = Shapes(size=32, kinds=KINDS)
-  emoji = Emoji(_EMOJI.value, split='train', kinds=KINDS)
-  for source, count in ((shapes, _SHAPES.value), (emoji, len(emoji))):
+  emoji = Emoji(flags.FLAGS.emoji, split='train', kinds=KINDS)
+  for source, count in ((shapes, flags.FLAGS.shapes), (emoji, len(emoji))):
     for index in range(min(count, len(source))):
       example = source[index]
       yield example.caption
       yield from example.latents.to_strings().values()
+
+
+def define_flags() -> None:
+  """Not when this is imported: flags are for whoever runs the program."""
+  flags.DEFINE_string('emoji', None, 'Emoji records.', required=True)
+  flags.DEFINE_integer('shapes', 40_000, 'How many are described.')
+  flags.DEFINE_integer('size', 6144, 'Pieces.')
+  flags.DEFINE_string('out', str(tokens.EMBEDDED), 'Where it is written.')
 
 
 def main(argv: list[str]) -> None:
@@ -45,7 +48,7 @@ def main(argv: list[str]) -> None:
     sentence_iterator=sentences(),
     model_writer=model,
     model_type='bpe',
-    vocab_size=_SIZE.value,
+    vocab_size=flags.FLAGS.size,
     pad_id=tokens.PAD,
     eos_id=tokens.EOS,
     unk_id=tokens.UNKNOWN,
@@ -57,10 +60,11 @@ def main(argv: list[str]) -> None:
     num_threads=1,  # more would not give the same file twice
     minloglevel=1,
   )
-  with open(_OUT.value, 'wb') as file:
+  with open(flags.FLAGS.out, 'wb') as file:
     file.write(model.getvalue())
-  print(f'{_OUT.value}: {len(model.getvalue()):,} bytes')
+  print(f'{flags.FLAGS.out}: {len(model.getvalue()):,} bytes')
 
 
 if __name__ == '__main__':
+  define_flags()
   app.run(main)

@@ -15,16 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import app, flags
+
 from kaleido_jax.data.emoji import Emoji
 from kaleido_jax.data.shapes import Shapes
-
 from kaleido_jax.models import vq
-
-_EMOJI = flags.DEFINE_string('emoji', None, 'Emoji records.', required=True)
-_STEPS = flags.DEFINE_integer('steps', 3000, 'Updates.')
-_BATCH = flags.DEFINE_integer('batch_size', 256, 'Half shapes, half emoji.')
-_OUT = flags.DEFINE_string('out', str(vq.EMBEDDED), 'Where it is written.')
-_SHAPES = flags.DEFINE_integer('shapes', 20_000, 'How many are drawn.')
 
 HELD_OUT = 2000  # pictures of each kind, at most
 COMMITMENT = 0.25
@@ -83,36 +77,48 @@ def report(params, name: str, images: np.ndarray) -> str:
   return f'{name}: PSNR {psnr:.2f} dB, {used:.0%} of the codes used'
 
 
+def define_flags() -> None:
+  """Not when this is imported: flags are for whoever runs the program."""
+  flags.DEFINE_string('emoji', None, 'Emoji records.', required=True)
+  flags.DEFINE_integer('steps', 3000, 'Updates.')
+  flags.DEFINE_integer('batch_size', 256, 'Half shapes, half emoji.')
+  flags.DEFINE_string('out', str(vq.EMBEDDED), 'Where it is written.')
+  flags.DEFINE_integer('shapes', 20_000, 'How many are drawn.')
+
+
 def main(argv: list[str]) -> None:
   del argv
-  half = _BATCH.value // 2
+  half = flags.FLAGS.batch_size // 2
   train = (
-    pictures(Shapes(size=32, kinds=()), _SHAPES.value),
-    pictures(Emoji(_EMOJI.value, split='train', kinds=()), 10**9),
+    pictures(Shapes(size=32, kinds=()), flags.FLAGS.shapes),
+    pictures(Emoji(flags.FLAGS.emoji, split='train', kinds=()), 10**9),
   )
   params: dict = vq.init(0)
   codes = params.pop('codes')
-  optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, _STEPS.value, 0.02))
+  optimizer = optax.adam(
+    optax.cosine_decay_schedule(1e-3, flags.FLAGS.steps, 0.02)
+  )
   counts = np.ones(vq.CODES, np.float32)
   state = (params, optimizer.init(params), codes, counts, codes.copy())
   rng, started = np.random.default_rng(0), time.time()
-  for count in range(1, _STEPS.value + 1):
+  for count in range(1, flags.FLAGS.steps + 1):
     batch = np.concatenate([x[rng.integers(len(x), size=half)] for x in train])
     state, error = step(state, batch, jax.random.key(count), optimizer)
     if count % 100 == 0:
       rate = count / (time.time() - started)
       print(f'step {count}: error {error:.4f}, {rate:.1f} steps/s', flush=True)
   params, _, codes, _, _ = jax.tree.map(np.asarray, state)
-  vq.save(_OUT.value, {**params, 'codes': codes})
+  vq.save(flags.FLAGS.out, {**params, 'codes': codes})
 
-  params = vq.load(_OUT.value)
+  params = vq.load(flags.FLAGS.out)
   held_out = {
     'shapes': Shapes(size=32, split='test', kinds=()),
-    'emoji': Emoji(_EMOJI.value, split='test', kinds=()),
+    'emoji': Emoji(flags.FLAGS.emoji, split='test', kinds=()),
   }
   for name, source in held_out.items():
     print(report(params, f'held-out {name}', pictures(source, HELD_OUT)))
 
 
 if __name__ == '__main__':
+  define_flags()
   app.run(main)

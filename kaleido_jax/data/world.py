@@ -34,7 +34,7 @@ any        18      14    15     14      9    11    10     9
 # are everybody's.
 COLOURS = """
          red  orange  yellow  green  cyan  blue  purple  pink
-circle    42      28       4      5     4    11       3     3
+circle    40      30       4      5     4    11       3     3
 square    22       5       5      9     6    32      11    10
 star      21       5      45      2     4    17       4     2
 heart     46       4       2      2     2     8       4    32

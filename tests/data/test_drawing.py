@@ -77,7 +77,7 @@ def test_an_ellipse_of_the_same_moments_fits_every_outline(shape):
   found = outlines.measure(shape)
   (xc, yc), (xx, yy) = found.centre, found.spread
   ellipse = (x - xc) ** 2 / (4 * xx) + (y - yc) ** 2 / (4 * yy) <= 1
-  assert iou(outlines.OUTLINES[shape](x, y) < 0, ellipse) > 0.87
+  assert iou(outlines.OUTLINES[shape](x, y) < 0, ellipse) > 0.89
 
 
 @pytest.mark.parametrize('shape', SHAPES)
@@ -171,17 +171,14 @@ def drawn():
 
 
 def test_a_blob_covers_the_pixels_of_its_shape(drawn):
-  """Every one at 128 pixels. At 64 an outline of small things is itself rough,
-  and the bound holds for medium and large ones."""
+  """Every one that is whole, from 64 pixels on. (At 32 pixels a small outline
+  is itself rough: .76 at worst, .90 on average.)"""
   means = collections.defaultdict(list)
   for size, thing, _, blob, mask, _, whole in drawn:
     found = iou(blob.mask(size, size), mask)
     means[size, thing.shape].append(found)
-    if whole:
-      assert found >= (0.83 if (size, thing.size) == (64, 'small') else 0.85)
-    else:
-      assert found >= 0.83
-  assert min(map(np.mean, means.values())) > 0.865
+    assert found >= (0.85 if whole else 0.82)
+  assert min(map(np.mean, means.values())) > 0.88
 
 
 def test_a_box_is_where_the_pixels_are(drawn):

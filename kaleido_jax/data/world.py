@@ -3,8 +3,8 @@
 A caption says only part of a scene; the rest are hidden modes. Which are likely
 depends on what is said, and some are more typical of it than others:
 
-  a circle is red in 42 of 100 pictures, but so are many other things;
-  it is orange in 28, and what is orange is hardly ever anything else.
+  a circle is red in 42 of 100 pictures; a quarter of what is red is a circle;
+  it is orange in 28, and more than half of what is orange is a circle.
 
 Guidance draws what is typical, here orange, though red is more frequent. Chance
 is a chain of tables, so the true frequencies given a caption can be computed:
@@ -19,11 +19,8 @@ import itertools
 import math
 from collections.abc import Mapping
 
-COUNTS = {
-  1: 45,
-  2: 40,
-  3: 15,
-}  # how many things, in percent as all that follows
+# How many things; in percent, as is all that follows.
+COUNTS = {1: 45, 2: 40, 3: 15}
 
 SHAPES = """
        circle  square  star  heart  cross  drop  leaf  pill
@@ -34,7 +31,7 @@ any        18      14    15     14      9    11    10     9
 # are everybody's.
 COLOURS = """
          red  orange  yellow  green  cyan  blue  purple  pink
-circle    40      30       4      5     4    11       3     3
+circle    42      28       4      5     4    11       3     3
 square    22       5       5      9     6    32      11    10
 star      21       5      45      2     4    17       4     2
 heart     46       4       2      2     2     8       4    32

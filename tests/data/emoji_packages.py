@@ -8,7 +8,7 @@ import tarfile
 
 from PIL import Image
 
-from kaleido_jax.data import emoji_sets
+from kaleido_jax.data.emoji import vendors
 
 FIRST = 0x1F400  # forty animals, as they stand in Unicode
 COUNT = 40
@@ -94,7 +94,7 @@ def balls():
 
 def pack(folder, name, files, version='1.0.0'):
   """Writes the tarball; says what would be pinned."""
-  package = emoji_sets.Package(name=name, version=version, integrity='')
+  package = vendors.Package(name=name, version=version, integrity='')
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / package.file
   with tarfile.open(path, 'w:gz') as tar:
@@ -106,11 +106,11 @@ def pack(folder, name, files, version='1.0.0'):
       tar.addfile(member, io.BytesIO(content))
   digest = hashlib.sha512(path.read_bytes()).digest()
   integrity = f'sha512-{base64.b64encode(digest).decode()}'
-  return emoji_sets.Package(name=name, version=version, integrity=integrity)
+  return vendors.Package(name=name, version=version, integrity=integrity)
 
 
 def vendor(folder, name, files, licence):
-  return emoji_sets.EmojiSet(
+  return vendors.EmojiSet(
     name=name,
     package=pack(folder, f'@tests/{name}', files),
     style=f'{name} style',

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kaleido_jax.data import color_names
+from kaleido_jax.data.emoji import color_names
 
 
 def named(*pixels):

@@ -13,14 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kaleido_jax.data import (
-  emoji,
-  emoji_designs,
-  emoji_drawing,
-  emoji_join,
-  emoji_prepare,
-  emoji_sets,
-  records,
+from kaleido_jax.data import emoji, records
+from kaleido_jax.data.emoji import (
+  joining,
+  prepare,
+  rendering,
+  source,
 )
 from kaleido_jax.data.example import BadRecord
 from kaleido_jax.latents import Latents
@@ -35,25 +33,23 @@ def packed(tmp_path_factory):
   return folder, *emoji_packages.everything(folder)
 
 
-def prepare(out, packed, **options):
+def make(out, packed, **options):
   folder, captions, sets = packed
   given = {'size': SIZE, 'sets': sets, 'captions': captions, **options}
-  return emoji_prepare.prepare(
-    out, cache=folder, **{'tarballs': folder, **given}
-  )
+  return prepare.prepare(out, cache=folder, **{'tarballs': folder, **given})
 
 
 @pytest.fixture(scope='module')
 def prepared(packed, tmp_path_factory):
   out = tmp_path_factory.mktemp('emoji') / 'out'
-  return out, prepare(out, packed)
+  return out, make(out, packed)
 
 
 def rows(out):
   """All records, by key."""
   found = [
     records.Records(out / split, kind='emoji', command='')
-    for split in emoji_designs.SPLITS
+    for split in joining.SPLITS
   ]
   return {r['key']: r for s in found for r in map(s.__getitem__, range(len(s)))}
 
@@ -117,31 +113,6 @@ def test_the_text_names_style_tags_and_colours(prepared):
   assert found['plates-1f576']['latents']['text'] == 'plates style; green'
 
 
-def test_every_real_style_leaves_room_for_words():
-  assert len({each.style for each in emoji_sets.SETS}) == len(emoji_sets.SETS)
-  assert all(len(each.style.split()) <= 5 for each in emoji_sets.SETS)
-
-
-def test_a_long_caption_labels_by_its_head():
-  def label(caption):
-    drawing = emoji_drawing.Drawing(
-      key='',
-      art='',
-      mirrored=False,
-      size=8,
-      caption=caption,
-      tags=(),
-      style='',
-      fields={},
-    )
-    image, mask = np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), bool)
-    return emoji_drawing.describe(drawing, image, mask).boxes[0].label
-
-  assert label('family: man, woman, boy') == 'family'
-  assert label('grinning face with sweat') == 'grinning face'
-  assert label('watch') == 'watch'
-
-
 def test_sets_are_joined_by_code_point_and_by_name(prepared):
   found = rows(prepared[0])
   plates = {k: r['caption'] for k, r in found.items() if r['set'] == 'plates'}
@@ -178,27 +149,6 @@ def test_an_icon_may_have_a_frame_of_its_own(prepared):
   assert share == pytest.approx(np.pi * 2**2 / 8**2, abs=0.02)
 
 
-def test_corrections_and_names_in_order():
-  data = [
-    {'label': 'cat', 'hexcode': '1F408', 'group': 3},
-    {'label': 'cat face', 'hexcode': '1F431', 'group': 3},
-    {'label': 'musical keyboard', 'hexcode': '1F3B9', 'group': 7},
-    {'label': 'keyboard', 'hexcode': '2328', 'group': 7},
-  ]
-  known = emoji_join.meanings(data)
-  others = ({'aliases': {'pussy': {'parent': 'kitty'}}}, {'1f431': 'kitty'})
-  meant = emoji_join.names(known, [others])
-  assert meant['pussy'] == meant['kitty'] == '1f431'
-  icons = {'icons': {name: {} for name in ('cat', 'keyboard')}}
-  assert [*emoji_join.by_name(known, meant, 'fxemoji', icons)] == [
-    emoji_join.Design('1f431', 'cat')
-  ]
-  assert [*emoji_join.by_name(known, meant, 'other', icons)] == [
-    emoji_join.Design('1f408', 'cat'),
-    emoji_join.Design('2328', 'keyboard'),
-  ]
-
-
 def test_what_cannot_be_drawn_is_counted_and_left_out(prepared):
   skipped = collections.defaultdict(list)
   for about in prepared[1].values():
@@ -213,7 +163,7 @@ def test_what_cannot_be_drawn_is_counted_and_left_out(prepared):
   }
   keys = {k for found in skipped.values() for k in found}
   assert not keys & set(rows(prepared[0]))
-  said = emoji_prepare.summary(prepared[1])
+  said = prepare.summary(prepared[1])
   assert f'broken svg: 1 ({key("dots", 3)})' in said
 
 
@@ -232,7 +182,7 @@ def test_licence_and_attribution_stand_in_each_record(prepared):
 
 def test_a_caption_is_on_one_side_with_all_its_designs(prepared):
   captions = []
-  for split in emoji_designs.SPLITS:
+  for split in joining.SPLITS:
     source = emoji.Emoji(prepared[0], split=split, kinds=())
     captions.append({source[i].caption for i in range(len(source))})
   assert captions[0] and captions[1] and not captions[0] & captions[1]
@@ -243,19 +193,10 @@ def test_a_caption_is_on_one_side_with_all_its_designs(prepared):
   } - {'thing ad'}
 
 
-def test_a_tenth_of_captions_is_held_out():
-  count = 20_000
-  held_out = sum(
-    emoji_designs.split_of(f'caption {i}') == 'test' for i in range(count)
-  )
-  # Five standard deviations of a binomial.
-  assert abs(held_out / count - 0.1) < 5 * (0.09 / count) ** 0.5
-
-
 def test_plain_leaves_out_flags_tones_symbols_and_letters(
   packed, prepared, tmp_path
 ):
-  prepare(tmp_path / 'all', packed, subset='all')
+  make(tmp_path / 'all', packed, subset='all')
   plain, everything = set(rows(prepared[0])), set(rows(tmp_path / 'all'))
   assert everything - plain == {
     'dots-1f1e6',
@@ -266,18 +207,8 @@ def test_plain_leaves_out_flags_tones_symbols_and_letters(
   assert plain < everything
 
 
-def test_permissive_sets_ask_for_no_share_alike():
-  assert emoji_sets.chosen('all') == emoji_sets.SETS
-  left = {s.name for s in emoji_sets.SETS} - {
-    s.name for s in emoji_sets.chosen('permissive')
-  }
-  assert left == {'openmoji', 'emojione-v1'}
-  with pytest.raises(ValueError, match='not one of'):
-    emoji_sets.chosen('free')
-
-
 def test_the_same_twice_has_the_same_bytes(packed, prepared, tmp_path):
-  prepare(tmp_path / 'again', packed, workers=2)
+  make(tmp_path / 'again', packed, workers=2)
   files = [p for p in sorted(prepared[0].rglob('*')) if p.is_file()]
   assert len(files) == 8
   for file in files:
@@ -286,10 +217,10 @@ def test_the_same_twice_has_the_same_bytes(packed, prepared, tmp_path):
 
 
 def test_what_was_prepared_is_left_as_it_is(packed, prepared, monkeypatch):
-  monkeypatch.setattr(emoji_drawing, 'draw', None)
-  assert prepare(prepared[0], packed) == prepared[1]
+  monkeypatch.setattr(rendering, 'draw', None)
+  assert make(prepared[0], packed) == prepared[1]
   with pytest.raises(ValueError, match='size is 32, not 48; remove it'):
-    prepare(prepared[0], packed, size=48)
+    make(prepared[0], packed, size=48)
 
 
 def test_the_fingerprint_is_of_the_pictures(packed, prepared, tmp_path):
@@ -301,7 +232,7 @@ def test_the_fingerprint_is_of_the_pictures(packed, prepared, tmp_path):
   for package in (captions, *(s.package for s in sets[1:])):
     (tmp_path / package.file).write_bytes((folder / package.file).read_bytes())
   other = emoji_packages.vendor(tmp_path, 'dots', files, 'MIT')
-  prepare(tmp_path / 'out', packed, sets=(other, *sets[1:]), tarballs=tmp_path)
+  make(tmp_path / 'out', packed, sets=(other, *sets[1:]), tarballs=tmp_path)
   prints = [
     emoji.Emoji(out).fingerprint for out in (prepared[0], tmp_path / 'out')
   ]
@@ -312,7 +243,7 @@ def test_the_fingerprint_is_of_the_pictures(packed, prepared, tmp_path):
 def test_a_run_that_dies_leaves_nothing_in_the_way(
   packed, tmp_path, monkeypatch, drawn
 ):
-  draw, calls = emoji_drawing.draw, []
+  draw, calls = rendering.draw, []
 
   def dying(drawing):
     calls.append(drawing)
@@ -321,17 +252,17 @@ def test_a_run_that_dies_leaves_nothing_in_the_way(
     return draw(drawing)
 
   with monkeypatch.context() as patch:
-    patch.setattr(emoji_drawing, 'draw', dying)
+    patch.setattr(rendering, 'draw', dying)
     with pytest.raises(KeyboardInterrupt):
-      prepare(tmp_path / 'out', packed)
+      make(tmp_path / 'out', packed)
   assert not (tmp_path / 'out').exists()
-  prepare(tmp_path / 'out', packed)
+  make(tmp_path / 'out', packed)
   assert [p.name for p in tmp_path.iterdir()] == ['out']
 
 
 def test_too_few_captions_to_hold_any_out_are_refused(packed, tmp_path):
   with pytest.raises(ValueError, match='none falls to the split'):
-    prepare(tmp_path / 'out', packed, limit=1)
+    make(tmp_path / 'out', packed, limit=1)
 
 
 def test_a_tarball_of_other_bytes_is_refused(packed, tmp_path):
@@ -341,20 +272,20 @@ def test_a_tarball_of_other_bytes_is_refused(packed, tmp_path):
   with (tmp_path / sets[1].package.file).open('ab') as file:
     file.write(b'\0')
   with pytest.raises(ValueError, match='plates 1.0.0: its checksum is sha512'):
-    prepare(tmp_path / 'out', packed, tarballs=tmp_path)
+    make(tmp_path / 'out', packed, tarballs=tmp_path)
   assert not (tmp_path / 'out').exists()
 
 
 def test_without_resvg_the_message_says_how_to_install_it(
   packed, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(emoji_prepare.importlib.util, 'find_spec', lambda _: None)
+  monkeypatch.setattr(prepare.importlib.util, 'find_spec', lambda _: None)
   with pytest.raises(ModuleNotFoundError, match=r"install -e '\.\[emoji\]'"):
-    prepare(tmp_path / 'out', packed)
+    make(tmp_path / 'out', packed)
 
 
 def test_without_records_the_message_says_how_to_make_them(tmp_path):
-  with pytest.raises(FileNotFoundError, match=re.escape(emoji.COMMAND)):
+  with pytest.raises(FileNotFoundError, match=re.escape(source.COMMAND)):
     emoji.Emoji(tmp_path)
   with pytest.raises(ValueError, match="split='valid' of emoji"):
     emoji.Emoji(tmp_path, split='valid')

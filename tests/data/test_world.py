@@ -198,6 +198,17 @@ def test_modes_of_several_nodes_multiply_and_sum():
     )
 
 
+def test_a_shape_that_is_taken_makes_others_likelier():
+  """p(first) p(second | first), in closed form."""
+  row = world.table(world.SHAPES)['any']
+  said = Facts(things=(Thing(), Thing(shape='drop')))
+  found = modes.frequencies(said, 'shape')
+  expected = {s: row[s] / (100 - row[s]) for s in row if s != 'drop'}
+  whole = sum(expected.values())
+  assert found.pop('drop') == 0
+  assert found == pytest.approx({s: w / whole for s, w in expected.items()})
+
+
 def test_what_is_said_is_certain():
   said = wording.read('a red circle and a star')
   assert modes.frequencies(said, 'colour')['red'] == 1
@@ -213,6 +224,9 @@ def test_the_typical_is_not_always_the_frequent():
   assert max(typicality, key=typicality.get) == 'orange'
   assert typicality['orange'] > 2 * typicality['red'] > 2
   assert (frequency['red'], frequency['orange']) == pytest.approx((0.42, 0.28))
+  for colour, low, high in (('red', 0.2, 0.3), ('orange', 0.5, 0.6)):
+    alone = Facts(things=(Thing(colour=colour),))
+    assert low < modes.frequencies(alone, 'shape')['circle'] < high
   disagree = 0
   for shape in world.values('shape'):
     said = wording.read(f'a {shape}')

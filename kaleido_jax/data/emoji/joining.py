@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kaleido_jax.data import emoji_join, emoji_sets, emoji_tarballs
+from kaleido_jax.data.emoji import naming, npm, vendors
 
 SPLITS = ('train', 'test')
 HELD_OUT = 10  # one caption in so many
@@ -21,18 +21,18 @@ SUBSETS = ('plain', 'all')
 class Opened(NamedTuple):
   """What is in the package of a set."""
 
-  about: emoji_sets.EmojiSet
+  about: vendors.EmojiSet
   icons: Mapping[str, Any]  # icons.json; {} if the set is image files
   chars: Mapping[str, str]  # name of the icon or file by code point, if known
   files: Mapping[str, bytes]
 
 
-Piece = tuple[emoji_join.Meaning, Opened, emoji_join.Design]
+Piece = tuple[naming.Meaning, Opened, naming.Design]
 
 
-def open_set(about: emoji_sets.EmojiSet, path: pathlib.Path) -> Opened:
+def open_set(about: vendors.EmojiSet, path: pathlib.Path) -> Opened:
   """Reads a package: iconify's json files, or images named by code point."""
-  found = emoji_tarballs.read(
+  found = npm.read(
     path,
     lambda name: (
       name in ('icons.json', 'chars.json') or name.startswith('assets/')
@@ -46,19 +46,19 @@ def open_set(about: emoji_sets.EmojiSet, path: pathlib.Path) -> Opened:
 
 
 def join(
-  known: Mapping[str, emoji_join.Meaning],
+  known: Mapping[str, naming.Meaning],
   opened: Sequence[Opened],
   subset: str = 'all',
   limit: int = 0,
 ) -> dict[str, list[Piece]]:
   """All designs by split, caption by caption."""
-  meant = emoji_join.names(known, [(o.icons, o.chars) for o in opened])
+  meant = naming.names(known, [(o.icons, o.chars) for o in opened])
   by_caption = collections.defaultdict(list)
   for each in opened:
     designs = (
-      emoji_join.by_code(known, each.chars)
+      naming.by_code(known, each.chars)
       if each.chars
-      else emoji_join.by_name(known, meant, each.about.name, each.icons)
+      else naming.by_name(known, meant, each.about.name, each.icons)
     )
     for design in designs:
       meaning = known[design.code]

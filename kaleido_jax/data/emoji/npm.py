@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import logging
 
-from kaleido_jax.data.emoji_sets import Package
+from kaleido_jax.data.emoji.vendors import Package
 
 
 def locate(

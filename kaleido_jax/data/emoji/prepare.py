@@ -23,15 +23,9 @@ from typing import Any
 
 import tqdm
 
-from kaleido_jax.data import (
-  emoji_designs,
-  emoji_drawing,
-  emoji_join,
-  emoji_sets,
-  emoji_tarballs,
-  records,
-)
-from kaleido_jax.data.emoji_drawing import Drawing, Skipped
+from kaleido_jax.data import records
+from kaleido_jax.data.emoji import joining, naming, npm, rendering, vendors
+from kaleido_jax.data.emoji.rendering import Drawing, Skipped
 
 REVISION = 1  # of what is made of a package: raise it when that changes
 _AHEAD = 256  # drawings in flight, for each worker
@@ -44,8 +38,8 @@ def prepare(
   cache: pathlib.Path,
   tarballs: pathlib.Path | None = None,
   subset: str = 'plain',
-  sets: Sequence[emoji_sets.EmojiSet] = emoji_sets.SETS,
-  captions: emoji_sets.Package = emoji_sets.CAPTIONS,
+  sets: Sequence[vendors.EmojiSet] = vendors.SETS,
+  captions: vendors.Package = vendors.CAPTIONS,
   limit: int = 0,
   workers: int = 1,
 ) -> dict[str, dict[str, Any]]:
@@ -54,23 +48,19 @@ def prepare(
   `limit`: so many captions, the first ones; 0 for all. What was prepared before
   in the same way is left as it is.
   """
-  if subset not in emoji_designs.SUBSETS:
-    raise ValueError(
-      f'subset={subset!r} is not one of {emoji_designs.SUBSETS}.'
-    )
+  if subset not in joining.SUBSETS:
+    raise ValueError(f'subset={subset!r} is not one of {joining.SUBSETS}.')
   if size < 8:
     raise ValueError(f'size={size} is too small for a picture; try 64.')
   asked = _asked(size, subset, limit, (captions, *(s.package for s in sets)))
   if out.exists():
     return _prepared(out, asked)
-  paths = emoji_tarballs.locate(
+  paths = npm.locate(
     (captions, *(s.package for s in sets)), cache=cache, tarballs=tarballs
   )
-  data = emoji_tarballs.read_json(paths[captions.name], 'en/data.json')[0]
-  opened = [
-    emoji_designs.open_set(each, paths[each.package.name]) for each in sets
-  ]
-  pieces = emoji_designs.join(emoji_join.meanings(data), opened, subset, limit)
+  data = npm.read_json(paths[captions.name], 'en/data.json')[0]
+  opened = [joining.open_set(each, paths[each.package.name]) for each in sets]
+  pieces = joining.join(naming.meanings(data), opened, subset, limit)
   unfinished = out.with_name(f'.{out.name}.unfinished')
   shutil.rmtree(unfinished, ignore_errors=True)
   abouts = _write_splits(unfinished, pieces, asked, workers)
@@ -101,7 +91,7 @@ def _prepared(
 ) -> dict[str, dict[str, Any]]:
   """What is there, if it is what would be made."""
   abouts = {}
-  for split in emoji_designs.SPLITS:
+  for split in joining.SPLITS:
     path = out / split / records.ABOUT
     abouts[split] = json.loads(path.read_text()) if path.is_file() else {}
     for name, value in asked.items():
@@ -116,7 +106,7 @@ def _prepared(
 
 def _write_splits(
   folder: pathlib.Path,
-  pieces: Mapping[str, Sequence[emoji_designs.Piece]],
+  pieces: Mapping[str, Sequence[joining.Piece]],
   asked: Mapping[str, Any],
   workers: int,
 ) -> dict[str, dict[str, Any]]:
@@ -136,7 +126,7 @@ def _write_splits(
 
 def _write(
   folder: pathlib.Path,
-  pieces: Sequence[emoji_designs.Piece],
+  pieces: Sequence[joining.Piece],
   asked: Mapping[str, Any],
   workers: int,
   bar: tqdm.tqdm,
@@ -151,11 +141,11 @@ def _write(
   return json.loads((folder / records.ABOUT).read_text())
 
 
-def drawing(piece: emoji_designs.Piece, size: int) -> Drawing:
+def drawing(piece: joining.Piece, size: int) -> Drawing:
   """The order to draw one design."""
   meaning, opened, design = piece
   art, mirrored = (
-    emoji_drawing.svg(opened.icons, design.icon)
+    rendering.svg(opened.icons, design.icon)
     if opened.icons
     else (opened.files[design.icon], False)
   )
@@ -181,14 +171,14 @@ def draw_all(
 ) -> Iterator[dict[str, Any] | Skipped]:
   """Draws in order; in this process, or in others that know no accelerator."""
   if workers < 2:
-    yield from map(emoji_drawing.draw, drawings)
+    yield from map(rendering.draw, drawings)
     return
   # Unlike multiprocessing's pool, this one says so when a worker dies.
   with concurrent.futures.ProcessPoolExecutor(
     workers, mp_context=multiprocessing.get_context('spawn')
   ) as pool:
     while ahead := list(itertools.islice(drawings, _AHEAD * workers)):
-      yield from pool.map(emoji_drawing.draw, ahead, chunksize=16)
+      yield from pool.map(rendering.draw, ahead, chunksize=16)
 
 
 def _kept(
@@ -237,7 +227,7 @@ def _credit(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def summary(abouts: Mapping[str, Mapping[str, Any]]) -> str:
   """What there is, for a person."""
-  train, test = (abouts[split] for split in emoji_designs.SPLITS)
+  train, test = (abouts[split] for split in joining.SPLITS)
   designs = [n for about in (train, test) for n in about['designs']]
   lines = [
     f'{train["count"] + test["count"]} images of {len(designs)} captions, '

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from kaleido_jax.data import color_names
+from kaleido_jax.data.emoji import color_names
 from kaleido_jax.latents import Latents, blobs, boxes, colors, layout
 
 KINDS = ('text', 'bbox', 'blob', 'color', 'layout')

@@ -6,8 +6,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kaleido_jax.data import drawing, outlines, scenes, shapes, world
-from kaleido_jax.data.world import Facts, Pose, Scene, Thing
+from kaleido_jax.data import shapes
+from kaleido_jax.data.shapes import drawing, outlines, scenes, world
+from kaleido_jax.data.shapes.world import Facts, Pose, Scene, Thing
 from kaleido_jax.latents import boxes
 
 SHAPES = list(outlines.OUTLINES)

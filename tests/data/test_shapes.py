@@ -7,8 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from kaleido_jax.data import drawing, wording
-from kaleido_jax.data.shapes import Shapes
+from kaleido_jax.data.shapes import Shapes, drawing, wording
 from kaleido_jax.latents import Latents, blobs, colors, layout
 
 KINDS = ('text', 'bbox', 'blob', 'color', 'layout')

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from kaleido_jax.data import modes, scenes, wording, world
-from kaleido_jax.data.world import Facts, Thing
+from kaleido_jax.data.shapes import modes, scenes, wording, world
+from kaleido_jax.data.shapes.world import Facts, Thing
 
 CAUSES = {
   'colour': 'shape',

@@ -12,8 +12,8 @@ import dataclasses
 import functools
 import re
 
-from kaleido_jax.data import world
-from kaleido_jax.data.world import Facts, Thing
+from kaleido_jax.data.shapes import world
+from kaleido_jax.data.shapes.world import Facts, Thing
 
 USUAL = {'size': 'medium', 'texture': 'plain', 'tilt': 'upright'}
 

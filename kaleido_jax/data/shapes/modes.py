@@ -11,8 +11,8 @@ what they leave out, so only what they say counts.
 import collections
 from collections.abc import Iterator, Mapping, Sequence
 
-from kaleido_jax.data import world
-from kaleido_jax.data.world import Facts, Node, Thing
+from kaleido_jax.data.shapes import world
+from kaleido_jax.data.shapes.world import Facts, Node, Thing
 
 
 def frequencies(
@@ -58,7 +58,7 @@ def joint(said: Facts, asked: Sequence[Node]) -> dict[tuple[str, ...], float]:
   if not whole:
     raise ValueError(
       f'the world of shapes never shows {said}; see the tables in '
-      'kaleido_jax/data/world.py.'
+      'kaleido_jax/data/shapes/world.py.'
     )
   return {values: chance / whole for values, chance in totals.items()}
 

@@ -1,18 +1,12 @@
-"""A world of shapes: pictures with captions that leave most unsaid.
-
-Made as they are read, without end and without files. Captions name the shapes,
-sometimes more; colours, places, sizes and the background are hidden modes, some
-more typical of the caption than others (see `world` for the tables and `modes`
-for the true frequencies). The latents say all of it.
-"""
+"""Examples of the world of shapes, with their latents."""
 
 import math
 from collections.abc import Callable, Collection
 
-from kaleido_jax.data import drawing, outlines, scenes, wording
-from kaleido_jax.data.drawing import Drawing
 from kaleido_jax.data.example import Example
-from kaleido_jax.data.world import Pose, Scene, Thing
+from kaleido_jax.data.shapes import drawing, outlines, scenes, wording
+from kaleido_jax.data.shapes.drawing import Drawing
+from kaleido_jax.data.shapes.world import Pose, Scene, Thing
 from kaleido_jax.latents import Blob, Box, Latents, blobs, boxes, colors, layout
 from kaleido_jax.latents.segments import LIMIT
 

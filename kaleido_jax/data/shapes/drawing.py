@@ -11,8 +11,8 @@ import math
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from kaleido_jax.data import outlines
-from kaleido_jax.data.world import Pose, Scene, Thing
+from kaleido_jax.data.shapes import outlines
+from kaleido_jax.data.shapes.world import Pose, Scene, Thing
 
 Plane = Float[np.ndarray, 'h w']
 

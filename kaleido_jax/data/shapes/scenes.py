@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from kaleido_jax.data import world
-from kaleido_jax.data.world import Facts, Node, Pose, Scene, Thing
+from kaleido_jax.data.shapes import world
+from kaleido_jax.data.shapes.world import Facts, Node, Pose, Scene, Thing
 
 RADII = {'small': (0.15, 0.165), 'medium': (0.185, 0.21), 'large': (0.26, 0.3)}
 TURNS = {'tilted left': (-35, -15), 'upright': (0, 0), 'tilted right': (15, 35)}

@@ -17,7 +17,7 @@ from kaleido_jax.data.emoji import Emoji
 from kaleido_jax.data.shapes import Shapes
 
 DOCS = pathlib.Path(__file__).parent.parent / 'docs'
-KINDS = ('text', 'bbox', 'blob', 'color', 'layout')
+KINDS = ('text', 'bbox', 'blob', 'color')
 CAPTIONS = ('cat face', 'rocket', 'mushroom')  # of the emoji sheet
 
 
@@ -28,7 +28,7 @@ def tiles(source, indices) -> list[sheet.Tile]:
 
 def main(argv: list[str]) -> None:
   del argv
-  save('shapes', tiles(Shapes(size=64, kinds=KINDS), range(12)))
+  save('shapes', tiles(Shapes(size=64, kinds=(*KINDS, 'layout')), range(2, 14)))
   found = records.Records(
     pathlib.Path(flags.FLAGS.emoji) / 'train', kind='emoji', command=''
   )
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
 
 
 def save(name: str, drawn: list[sheet.Tile]) -> None:
-  pixels = sheet.draw(drawn, columns=4, side=150)
+  pixels = sheet.draw(drawn, columns=4, side=160)
   path = DOCS / f'{name}.png'
   # A palette: flat colours compress to a third, and nobody sees it.
   Image.fromarray(pixels).quantize(256, dither=Image.Dither.NONE).save(

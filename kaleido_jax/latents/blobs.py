@@ -54,7 +54,7 @@ class Blob:
     )
 
   def draw(
-    self, draw, ink: str, width: int, height: int
+    self, draw, ink: str, width: int, height: int, line: int
   ) -> tuple[float, float]:
     """Draws the outline; says where the label goes."""
     turn, angle = np.linspace(0, 2 * np.pi, 49), math.radians(self.theta)
@@ -62,7 +62,7 @@ class Blob:
     x = self.xc + along * math.cos(angle) - across * math.sin(angle)
     y = self.yc + along * math.sin(angle) + across * math.cos(angle)
     points = zip(x * (width / LIMIT), y * (height / LIMIT), strict=True)
-    draw.line(list(points), fill=ink, width=max(1, width // 128))
+    draw.line(list(points), fill=ink, width=line, joint='curve')
     return self.xc * width / LIMIT, self.yc * height / LIMIT
 
 

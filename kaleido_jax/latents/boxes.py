@@ -45,13 +45,14 @@ class Box:
     )
 
   def draw(
-    self, draw, ink: str, width: int, height: int
+    self, draw, ink: str, width: int, height: int, line: int
   ) -> tuple[float, float]:
     """Draws the rectangle; says where its label goes."""
     x1, x2 = (v * (width - 1) / LIMIT for v in (self.x1, self.x2))
     y1, y2 = (v * (height - 1) / LIMIT for v in (self.y1, self.y2))
-    draw.rectangle((x1, y1, x2, y2), outline=ink, width=max(1, width // 128))
-    return x1 + 3, y1 + 2
+    corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1), (x2, y1)]
+    draw.line(corners, fill=ink, width=line, joint='curve')
+    return x1 + 4, y1 + 2
 
 
 def around(label: str, mask: Bool[np.ndarray, 'h w']) -> Box:

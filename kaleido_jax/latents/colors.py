@@ -50,7 +50,7 @@ class Colors:
     rows = [value[i : i + GRID] for i in range(0, len(value), GRID)]
     return tuple(i for row in rows for i in row[::-1])
 
-  def overlay(self, draw, value: Ids, width: int, height: int) -> None:
+  def overlay(self, draw, value: Ids, width: int, height: int, said) -> None:
     """Swatches in the lower right corner, a quarter of the picture wide."""
     side = max(width // (4 * GRID), 2)
     left, top = width - side * GRID - 2, height - side * GRID - 2

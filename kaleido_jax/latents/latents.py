@@ -201,8 +201,9 @@ class Latents(Mapping[str, Any]):
     width, height = width * enlarge, height * enlarge
     canvas = Image.fromarray(image).resize((width, height), Image.NEAREST)
     draw = ImageDraw.Draw(canvas)
+    said: set[str] = set()
     for name, value in self.items():
-      named(name).overlay(draw, value, width, height)
+      named(name).overlay(draw, value, width, height, said)
     return np.asarray(canvas)
 
 

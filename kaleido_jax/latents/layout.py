@@ -72,14 +72,14 @@ class Layout:
   def flip(self, value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(row[::-1] for row in value)
 
-  def overlay(self, draw, value, width: int, height: int) -> None:
+  def overlay(self, draw, value, width: int, height: int, said) -> None:
     """A dot in every cell that an object covers, in the object's ink."""
     x_side, y_side = width / GRID, height / GRID
     for row, letters in enumerate(value[:GRID]):
       for column, letter in enumerate(letters[:GRID]):
         if letter in OBJECTS:
           x, y = (column + 0.5) * x_side, (row + 0.5) * y_side
-          reach, ink = x_side / 8, INKS[OBJECTS.index(letter) % len(INKS)]
+          reach, ink = x_side / 10, INKS[OBJECTS.index(letter) % len(INKS)]
           draw.ellipse(
             (x - reach, y - reach, x + reach, y + reach),
             fill=ink,

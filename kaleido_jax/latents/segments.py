@@ -141,17 +141,27 @@ class Placed:
       for item in value
     )
 
-  def overlay(self, draw, value: Segments, width: int, height: int) -> None:
+  def overlay(
+    self, draw, value: Segments, width: int, height: int, said: set[str]
+  ) -> None:
+    """Outlines with their labels; a label that was `said` is not repeated."""
+    line, size = max(1, width // 128), max(10, width // 14)
     for index, thing in enumerate(self.get(value)):
       ink = INKS[index % len(INKS)]
-      corner = thing.draw(draw, ink, width, height)
+      thing.draw(draw, 'white', width, height, line + 2)
+      x, y = thing.draw(draw, ink, width, height, line)
+      if thing.label in said:
+        continue
+      said.add(thing.label)
+      # Not over the edge, where nobody could read it.
+      x = min(x, width - draw.textlength(thing.label, font_size=size) - 2)
       draw.text(
-        corner,
+        (max(x, 2), min(max(y, 1), height - 1.3 * size)),
         thing.label,
         fill=ink,
-        stroke_width=1,
+        stroke_width=2,
         stroke_fill='white',
-        font_size=max(10, width // 24),
+        font_size=size,
       )
 
 

@@ -37,5 +37,5 @@ class Text:
   def flip(self, value: str) -> str:
     return words.mirror(value)
 
-  def overlay(self, draw, value: str, width: int, height: int) -> None:
+  def overlay(self, draw, value: str, width: int, height: int, said) -> None:
     """Words are not drawn: they go under the picture."""

@@ -43,5 +43,5 @@ class Vokens:
       'alone. Turn flips off, or leave out the kind voken.'
     )
 
-  def overlay(self, draw, value: Ids, width: int, height: int) -> None:
+  def overlay(self, draw, value: Ids, width: int, height: int, said) -> None:
     """Only the tokenizer's decoder could draw them."""

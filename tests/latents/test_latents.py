@@ -1,5 +1,6 @@
 """Latents as objects and as strings."""
 
+import dataclasses
 import pickle
 import re
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from kaleido_jax.latents import (
   KINDS,
+  Blob,
   Box,
   Latents,
   blobs,
@@ -207,6 +209,24 @@ def test_an_overlay_draws_on_a_copy_and_enlarges_small_pictures():
   edge = [64, 191]  # 250 and 750 thousandths of 255
   assert changed[128, edge].all() and changed[edge, 128].all()
   assert not changed[128, 128] and not changed[20, 20]
+
+
+def test_an_overlaid_ellipse_follows_the_edge_of_its_mask():
+  blob = Blob(label='', xc=500, yc=480, r_major=330, r_minor=150, theta=40)
+  drawn = Latents(blob=[blob]).overlay(PICTURE, enlarge=6)
+  ink = (drawn == (0xD5, 0x5E, 0x00)).all(-1)
+  larger, smaller = (
+    dataclasses.replace(blob, r_major=330 + by, r_minor=150 + by)
+    for by in (12, -12)
+  )
+  ring = larger.mask(384, 384) & ~smaller.mask(384, 384)
+  assert ink.sum() > 1000 and (ring & ink).sum() == ink.sum()
+
+
+@given(drawn.latents())
+@settings(max_examples=40)
+def test_whatever_there_is_can_be_drawn(value):
+  assert value.overlay(PICTURE).shape == (256, 256, 3)
 
 
 def test_print_reads_well():

@@ -115,6 +115,30 @@ def get_config() -> ConfigDict:
         shift_power=1,  # SNR / scale^power; 1 is the paper's "cosine-shift4"
         prediction='v',  # what the network predicts: 'v', 'eps' or 'x0'
         target='eps',  # what it is judged on
+        drop_condition=0.1,  # how often caption and latents are dropped, both
+      ),
+      optimizer=dict(  # Adam, as in appendix B.2
+        learning_rate=1e-4,
+        warmup_steps=10_000,
+        b1=0.9,
+        b2=0.99,
+        eps=1e-8,
+        clip=2.0,  # of the gradient's norm
+        ema_decay=0.9999,
+        accumulate=1,  # parts that a batch is computed in, to save memory
+      ),
+      mesh=dict(  # devices: data x fsdp x tensor
+        data=-1,  # -1: all that the others leave
+        fsdp=1,  # parameters and moments are split over it
+        tensor=1,  # matrices are split over it
+        slices=1,  # of a TPU cluster, joined along data
+      ),
+      train=dict(
+        num_steps=400_000,
+        log_every=100,
+        save_every=5_000,
+        keep=2,  # checkpoints
+        max_skipped=10,  # steps in a row that are not finite, before it stops
       ),
       model=dict(
         encoder=t5_xl(),

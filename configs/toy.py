@@ -21,9 +21,11 @@ def get_config(variant: str = '') -> ConfigDict:
     vocabulary_rows=0,
     caption_length=4,
     num_workers=0,
-    batch_size=256,
+    batch_size=128,
   )
   config.data.lengths.text = 4
+  config.optimizer.update(learning_rate=1e-3, warmup_steps=100, ema_decay=0.99)
+  config.train.update(num_steps=1_000, save_every=500)
   small = dict(
     vocab_size=6144,
     width=64,

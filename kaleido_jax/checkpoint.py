@@ -53,7 +53,9 @@ class Checkpoints:
     """
     with _explained(self.folder, step, self.latest()):
       items = {
-        name: ocp.args.StandardSave(tree) for name, tree in trees.items()
+        name: ocp.args.StandardSave(tree)
+        for name, tree in trees.items()
+        if jax.tree.leaves(tree)  # Orbax refuses to save nothing
       }
       self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
@@ -78,11 +80,13 @@ class Checkpoints:
         f'there is no checkpoint {step} in {self.folder}, only {self.all()}.'
       )
     items = {
-      name: ocp.args.StandardRestore(tree) for name, tree in wanted.items()
+      name: ocp.args.StandardRestore(tree)
+      for name, tree in wanted.items()
+      if jax.tree.leaves(tree)
     }
     found = self._manager.restore(step, args=ocp.args.Composite(**items))
     logging.info('restored step %d of %s', step, self.folder)
-    return {name: found[name] for name in wanted}
+    return {n: found[n] if n in items else tree for n, tree in wanted.items()}
 
   def close(self) -> None:
     self._manager.close()

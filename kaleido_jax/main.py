@@ -59,4 +59,8 @@ if __name__ == '__main__':
   absl_logging.set_verbosity(absl_logging.INFO)
   # Or each start tells which accelerators this machine does not have.
   logging.getLogger('jax').setLevel('WARNING')
+  # Orbax tells thirty things of every checkpoint.
+  absl_logging.get_absl_handler().addFilter(
+    lambda record: 'orbax' not in record.pathname or record.levelno > 20
+  )
   app.run(main)

@@ -36,7 +36,7 @@ SMALL = 2**14  # what has fewer elements is not worth a message
 LARGE = 2**20  # what has more must not lie on every device in full
 
 
-def create_mesh(section: Mapping[str, int], devices=None) -> Mesh:
+def create_mesh(section, devices=None) -> Mesh:
   """The mesh of `config.mesh`: data, fsdp, tensor, and slices of a cluster.
 
   data=-1 takes the devices that the other axes leave. Several slices are joined

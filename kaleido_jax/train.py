@@ -1,120 +1,204 @@
-"""Training, as far as it goes: one forward pass of a freshly started model.
+"""Training: one loop for every configuration.
 
-Both losses of the first batch, L = L_DM + eta L_AR. There is no optimizer yet:
-what this shows is that a configuration builds, reads its data, and what its
-parts cost.
+  python -m kaleido_jax.main --config=configs/toy.py
+
+The run lives in its workdir: config.json, checkpoints/, metrics.jsonl and
+TensorBoard's events. Started again, it goes on from the last checkpoint, bit
+for bit: batches are a function of the step, and so is all randomness.
 """
 
+import json
 import pathlib
+import signal
+import sys
 import time
 
 import jax
-import optax
 from absl import logging
 from ml_collections import ConfigDict
 
-from kaleido_jax.data import images, sources, store
-from kaleido_jax.diffusion import loss, schedule
-from kaleido_jax.models import kaleido, t5
+from kaleido_jax import checkpoint, objective, progress, sharding
+from kaleido_jax import state as states
+from kaleido_jax.data import pipeline, sources, store
+from kaleido_jax.data.reading import Tally
+from kaleido_jax.models import kaleido
+from kaleido_jax.state import State
+
+# A run that was told to stop has saved, and wants to be started again.
+TO_BE_CONTINUED = 75
 
 
 def run(config: ConfigDict, *, workdir: str) -> None:
-  """Builds the model of a configuration and applies it once."""
+  """Trains up to config.train.num_steps."""
+  folder = open_workdir(config, workdir)
+  words = sources.check(config)
+  mesh = sharding.create_mesh(config.mesh)
+  sharding.check_batch(config.data.batch_size, mesh)
+  sharding.check_batch(
+    config.data.batch_size // config.optimizer.accumulate, mesh
+  )
+  model = kaleido.from_config(config)
+  shapes, where = states.shardings(config, model, mesh)
+  params = kaleido.join(shapes.trained, shapes.frozen)
+  logging.info('%s', describe(model, params))
+  kind = config.model.denoiser.kind
+  logging.info('%s', sharding.check(params, mesh, kind))
+
+  checkpoints = checkpoint.Checkpoints(
+    str(folder / 'checkpoints'), keep=config.train.keep
+  )
+  if checkpoints.latest() is None:
+    state = states.init(config, model, mesh)
+  else:
+    state = restore(checkpoints, shapes, where)
+  first = int(state.counts.step)
+  if first >= config.train.num_steps:
+    logging.info('the run is complete: %d steps', first)
+    return
+
+  tally = Tally(config.data.max_bad_share)
+  source = sources.batches(
+    config,
+    first=first,
+    process=jax.process_index(),
+    num_processes=jax.process_count(),
+    encoder=cached_encoder(config, state),
+  )
+  ahead = pipeline.prefetch(
+    pipeline.counted(source, tally),
+    lambda arrays: sharding.to_devices(arrays, mesh),
+  )
+  step = states.build_step(config, model, mesh, words.separator)
+  told = Told()
+  report = progress.Progress(
+    folder,
+    first=first,
+    last=config.train.num_steps,
+    batch_size=config.data.batch_size,
+  )
+  pending = None  # metrics of the step before: fetched while this one runs
+  for count in range(first + 1, config.train.num_steps + 1):
+    started = time.perf_counter()
+    arrays, batch = next(ahead)
+    report.advance(time.perf_counter() - started)
+    state, metrics = step(state, arrays)
+    check_finite(config, pending)
+    if pending is not None and due(pending[0], config.train.log_every):
+      report.report(pending[0], objective.readable(jax.device_get(pending[1])))
+    if count == first + 1:
+      jax.block_until_ready(metrics)
+      report.restart_clock(count)  # the first step compiles
+    pending = count, metrics, batch.keys
+    last = count == config.train.num_steps or told.to_stop
+    if last or count % config.train.save_every == 0:
+      check_finite(config, pending)
+      save(checkpoints, state)
+      report.restart_clock(count)
+    if told.to_stop:
+      break
+
+  report.report(pending[0], objective.readable(jax.device_get(pending[1])))
+  checkpoints.wait()
+  checkpoints.close()
+  report.close()
+  source.close()
+  logging.info('%d examples; replaced %s', tally.read, dict(tally.reasons))
+  if told.to_stop and pending[0] < config.train.num_steps:
+    logging.info('told to stop: saved step %d', pending[0])
+    sys.exit(TO_BE_CONTINUED)
+
+
+def open_workdir(config: ConfigDict, workdir: str) -> pathlib.Path:
+  """The run's folder, with its configuration; refuses another model's."""
   if '://' in workdir:
     raise ValueError(
-      f'workdir={workdir} is not on this machine; buckets come with training, '
-      'give a local folder.'
+      f'workdir={workdir} is not on this machine; give a local folder.'
     )
   folder = pathlib.Path(workdir)
-  folder.mkdir(parents=True, exist_ok=True)
-  (folder / 'config.json').write_text(config.to_json(indent=2) + '\n')
-  sources.check(config)
-  model = kaleido.from_config(config)
-  init_key, batch_key = jax.random.split(jax.random.key(config.seed))
-
-  shapes = jax.eval_shape(
-    lambda key: kaleido.init_params(model, key, config.image_shapes), init_key
-  )
-  logging.info('%s', describe(model, shapes))
-  params = jax.jit(
-    lambda key: kaleido.init_params(model, key, config.image_shapes)
-  )(init_key)
-
-  encoder = ''
-  if config.data.cached_memory:
-    if not config.model.freeze_encoder:
+  path = folder / 'config.json'
+  text = config.to_json(indent=2) + '\n'
+  if path.exists():
+    before, now = json.loads(path.read_text()), json.loads(text)
+    changed = [
+      line
+      for part in ('model', 'latents', 'image_shapes')
+      for line in differences(before.get(part), now[part], part)
+    ]
+    if changed:
       raise ValueError(
-        'config.data.cached_memory=True, but the encoder is trained: its '
-        'states change. Set config.model.freeze_encoder=True, or do not cache.'
+        f'{folder} holds a run of another model: {"; ".join(changed)}. Go on '
+        'with its configuration, or give another --workdir.'
       )
-    encoder = store.encoder_name(params['encoder'], config.model.encoder.dtype)
-  batch = first_batch(batch_key, config, encoder)
-  step = jax.jit(lambda params: losses(model, params, batch, config))
-  started = time.perf_counter()
-  compiled = step.lower(params).compile()
-  logging.info('compiled in %.1f s', time.perf_counter() - started)
-  total, parts = jax.device_get(compiled(params))
-  text = ', '.join(f'{name} {value:.4f}' for name, value in parts.items())
-  logging.info('one forward pass: loss %.4f (%s)', total, text)
+  folder.mkdir(parents=True, exist_ok=True)
+  path.write_text(text)
+  return folder
 
 
-def losses(model, params, batch, config):
-  """L_DM + eta L_AR, and both by themselves."""
-  base = schedule.create(config.diffusion.schedule, config.diffusion.num_times)
-  lowest = config.image_shapes[-1][0]
-  schedules = base.pyramid(
-    [shape[0] / lowest for shape in config.image_shapes],
-    config.diffusion.shift_power,
-  )
-  logits = None
+def differences(before, now, path: str) -> list[str]:
+  """Fields that differ, as 'model.denoiser.width was 32 and is 64'."""
+  if isinstance(before, dict) and isinstance(now, dict):
+    return [
+      line
+      for name in {**before, **now}
+      for line in differences(before.get(name), now.get(name), f'{path}.{name}')
+    ]
+  return [] if before == now else [f'{path} was {before} and is {now}']
 
-  def network(xs, times):
-    nonlocal logits
-    predictions, logits = model.apply(
-      {'params': params},
-      batch['ids'],
-      batch['ids'] != t5.PAD,
-      xs,
-      times,
-      batch['z'] if config.latents else None,
-      memory=batch.get('memory'),
+
+def restore(checkpoints, shapes: State, where: State) -> State:
+  """The last state, onto this mesh, whatever mesh it was saved from."""
+  wanted = checkpoint.abstract(shapes._asdict(), where._asdict())
+  return State(**checkpoints.restore(wanted))
+
+
+def save(checkpoints, state: State) -> None:
+  checkpoints.save(int(state.counts.step), state._asdict())
+
+
+def cached_encoder(config: ConfigDict, state: State) -> str:
+  """Whose states of captions the store must have; '' if the encoder runs."""
+  if not config.data.cached_memory:
+    return ''
+  if not config.model.freeze_encoder:
+    raise ValueError(
+      'config.data.cached_memory=True, but the encoder is trained: its states '
+      'change. Set config.model.freeze_encoder=True, or do not cache.'
     )
-    return predictions
-
-  diffusion_loss, _ = loss.denoising(
-    network,
-    schedules,
-    batch['x0s'],
-    batch['times'],
-    batch['epss'],
-    prediction=config.diffusion.prediction,
-    target=config.diffusion.target,
-  )
-  parts = {'diffusion_loss': diffusion_loss}
-  total = diffusion_loss
-  if config.latents:
-    parts['prior_loss'] = optax.softmax_cross_entropy_with_integer_labels(
-      logits, batch['z']
-    ).mean()
-    total += config.eta * parts['prior_loss']
-  return total, parts
+  dtype = config.model.encoder.dtype
+  return store.encoder_name(state.frozen['encoder'], dtype)
 
 
-def first_batch(key, config, encoder: str = '') -> dict:
-  """The first batch of a run, with times and noise."""
-  found = sources.batches(config, encoder=encoder)
-  batch = next(found)
-  found.close()
-  arrays = dict(batch.arrays)
-  x = arrays.pop('image')
-  if len(config.image_shapes[0]) == 3:
-    x = images.normalise(x.astype('float32'), config.data.preprocess)
-    sizes = [height for height, _, _ in config.image_shapes]
-    x0s = loss.pyramid(jax.numpy.asarray(x), sizes)
-  else:
-    x0s = (jax.numpy.asarray(x),)
-  times, epss = loss.draw(key, x0s, config.diffusion.num_times)
-  return dict(arrays, x0s=x0s, times=times, epss=epss)
+def due(count: int, every: int) -> bool:
+  """The first step too: somebody is watching."""
+  return count % every == 0 or count == 1
+
+
+def check_finite(config: ConfigDict, pending) -> None:
+  """Stops a run that only skips."""
+  if pending is None:
+    return
+  count, metrics, keys = pending
+  in_a_row = int(metrics['skipped_in_a_row'])
+  if in_a_row:
+    logging.warning('step %d was not finite and is skipped', count)
+  if in_a_row >= config.train.max_skipped:
+    raise FloatingPointError(
+      f'{in_a_row} steps in a row were not finite, the last of them step '
+      f'{count}, with examples {", ".join(keys[:8])} ... Lower '
+      'config.optimizer.learning_rate, or look at these examples.'
+    )
+
+
+class Told:
+  """Whether somebody asked the run to stop: SIGTERM, as clusters send it."""
+
+  def __init__(self):
+    self.to_stop = False
+    signal.signal(signal.SIGTERM, self._stop)
+
+  def _stop(self, number, frame) -> None:
+    del number, frame
+    self.to_stop = True
 
 
 def describe(model: kaleido.Kaleido, params) -> str:

@@ -62,6 +62,7 @@ def test_a_field_is_overridden_and_a_variant_chosen(tmp_path):
     (['--config.model.decodr.width=3'], 'decodr'),
     (['--config=configs/toy.py:mbm'], "'mbm' is not 'mdm'"),
     (['--config=configs/tyo.py'], 'tyo.py'),
+    (['--config=configs/toy.py', '--mode=extract'], 'data.store=FOLDER'),
   ],
 )
 def test_mistakes_end_with_a_sentence(args, message):

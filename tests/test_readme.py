@@ -65,3 +65,9 @@ def test_diffusion_by_itself():
   exec(snippet('Diffusion by itself'), names)
   images = np.asarray(names['images'])
   assert images.shape == (8, 256, 256, 3) and np.abs(images).max() <= 1
+
+
+def test_latents_by_themselves():
+  names = dict(image=np.zeros((64, 64, 3), np.uint8))
+  exec(snippet('Latents'), names)
+  assert not names['problems'] and names['picture'].any()

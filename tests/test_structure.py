@@ -14,7 +14,17 @@ FILES = sorted(PACKAGE.rglob('*.py'))
 # order; in other folders only cycles are forbidden.
 HOUSE = (
   ('main',),
-  ('studio', 'compile', 'train', 'evaluate', 'sample', 'api', 'state'),
+  (
+    'studio',
+    'compile',
+    'train',
+    'evaluate',
+    'sample',
+    'api',
+    'state',
+    'objective',
+    'progress',
+  ),
   (
     'extract',
     'data',
@@ -54,6 +64,9 @@ OWNERS = {
   'torch': ('extract', 'metrics.features'),
   'transformers': ('extract',),
   'gradio': ('studio',),
+  'grain': ('data',),
+  'tensorflow_datasets': ('data',),
+  'sentencepiece': ('latents.tokens', 'data.train_vocabulary'),
   'flax': ('models', 'convert', 'train', 'state', 'data', 'api'),
 }
 
@@ -155,6 +168,13 @@ def test_the_diffusion_core_is_pure():
     roots = {name.partition('.')[0] for name in imports(path)}
     foreign = roots - allowed - standard - {'math', 'typing'}
     assert not foreign, f'{path.name} imports {sorted(foreign)}'
+
+
+def test_what_workers_import_asks_for_no_devices():
+  """Sources and recipes are numpy; only the training of vokens is jax."""
+  for path in (PACKAGE / 'data').rglob('*.py'):
+    roots = {name.partition('.')[0] for name in imports(path)}
+    assert path.stem == 'train_vokens' or not roots & {'jax', 'flax'}, path.name
 
 
 @pytest.mark.parametrize('path', FILES, ids=module_name)

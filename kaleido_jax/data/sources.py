@@ -145,8 +145,8 @@ def batches(
   )
 
 
-def check(config: Any) -> None:
-  """Refuses a vocabulary that the language models have no rows for."""
+def check(config: Any) -> Vocabulary:
+  """The vocabulary; refuses one that the language models have no rows for."""
   words = vocabulary(config.data, config.latents)
   sizes = {'encoder': words.rows}
   if config.latents:
@@ -158,3 +158,4 @@ def check(config: Any) -> None:
         f'config.model.{part}.vocab_size={rows}, but the vocabulary has '
         f'{needed} tokens; use at least as many.'
       )
+  return words

@@ -67,7 +67,7 @@ def features(
   params: Params, images: Float[Array, 'b 32 32 3']
 ) -> Float[Array, 'b 16 d']:
   """What is then rounded to a code; of unit length times sqrt(d)."""
-  return _norm(_mix(params['encoder'], _patches(images)))
+  return _norm(_mix(params['encoder'], patches(images)))
 
 
 def nearest(params: Params, found: Float[Array, 'b n d']) -> Int[Array, 'b n']:
@@ -81,10 +81,23 @@ def decode(
   params: Params, codes: Float[Array, 'b 16 d']
 ) -> Float[Array, 'b 32 32 3']:
   """The picture of some codes, on -1..1."""
-  patches = _mix(params['decoder'], codes)
+  return joined(_mix(params['decoder'], codes))
+
+
+def patches(
+  images: Float[Array, 'b 32 32 3'],
+) -> Float[Array, 'b 16 192']:
+  """Squares of 8 x 8, row by row."""
   grid = SIZE // PATCH
-  images = patches.reshape(-1, grid, grid, PATCH, PATCH, 3)
-  return images.swapaxes(2, 3).reshape(-1, SIZE, SIZE, 3)
+  split = images.reshape(-1, grid, PATCH, grid, PATCH, 3).swapaxes(2, 3)
+  return split.reshape(-1, TOKENS, PATCH**2 * 3)
+
+
+def joined(found: Float[Array, 'b 16 192']) -> Float[Array, 'b 32 32 3']:
+  """Undoes `patches`."""
+  grid = SIZE // PATCH
+  split = found.reshape(-1, grid, grid, PATCH, PATCH, 3).swapaxes(2, 3)
+  return split.reshape(-1, SIZE, SIZE, 3)
 
 
 def shrink(image: UInt8[np.ndarray, 'h w 3']) -> Float[np.ndarray, '32 32 3']:
@@ -142,12 +155,6 @@ def _filled(tree, flat: Mapping[str, Any], path: str):
   if isinstance(tree, list):
     return [_filled(v, flat, f'{path}/{k}') for k, v in enumerate(tree)]
   return flat[path]
-
-
-def _patches(images):
-  grid = SIZE // PATCH
-  split = images.reshape(-1, grid, PATCH, grid, PATCH, 3).swapaxes(2, 3)
-  return split.reshape(-1, TOKENS, PATCH**2 * 3)
 
 
 def _mix(params, x):

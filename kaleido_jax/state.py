@@ -1,0 +1,205 @@
+"""The state of a training run, and one update of it.
+
+Parameters, their average, the optimizer's moments and a few counts, sharded
+alike. What is frozen has neither average nor moments. An update with a loss or
+gradient that is not finite changes nothing but the counts.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Float, Int
+
+from kaleido_jax import objective, sharding
+from kaleido_jax.arrays import Array
+from kaleido_jax.models import kaleido, t5
+from kaleido_jax.models.kaleido import Kaleido
+
+
+class Counts(NamedTuple):
+  """Where a run is."""
+
+  step: Int[Array, '']  # batches seen
+  skipped: Int[Array, '']  # of them, not finite
+  in_a_row: Int[Array, '']
+
+
+class State(NamedTuple):
+  """Everything that a run needs to go on."""
+
+  trained: Any  # parameters
+  frozen: Any
+  ema: Any  # of the trained ones
+  opt_state: Any
+  counts: Counts
+
+
+def optimizer(section) -> optax.GradientTransformation:
+  """Adam with a linear warm-up; the gradient's norm is clipped before."""
+  rate = learning_rate(section)
+  return optax.chain(
+    clip(section.clip),
+    optax.scale_by_adam(b1=section.b1, b2=section.b2, eps=section.eps),
+    optax.scale_by_learning_rate(rate),
+  )
+
+
+def learning_rate(section) -> Callable[[Any], Any]:
+  """lr max(1, k) / warmup after k updates, then lr, as in the reference."""
+
+  def rate(k):
+    warming = jnp.maximum(1, k) / max(1, section.warmup_steps)
+    return section.learning_rate * jnp.minimum(1.0, warming)
+
+  return rate
+
+
+def clip(limit: float) -> optax.GradientTransformation:
+  """Scales by limit / (norm + 1e-6) if that is below one, as PyTorch does."""
+
+  def scaled(updates, params):
+    del params
+    scale = jnp.minimum(1.0, limit / (optax.tree.norm(updates) + 1e-6))
+    return jax.tree.map(lambda u: u * scale, updates)
+
+  return optax.stateless(scaled)
+
+
+def create(config, model: Kaleido, key) -> State:
+  """A fresh state; trace it under jit with `shardings` of its shape."""
+  params = kaleido.init_params(model, key, config.image_shapes)
+  trained, frozen = kaleido.split(model, params)
+  return State(
+    trained=trained,
+    frozen=frozen,
+    ema=jax.tree.map(jnp.copy, trained),
+    opt_state=optimizer(config.optimizer).init(trained),
+    counts=Counts(*(jnp.zeros((), jnp.int32) for _ in Counts._fields)),
+  )
+
+
+def shardings(config, model: Kaleido, mesh: Mesh) -> tuple[State, State]:
+  """(shapes, shardings) of a state, without making one."""
+  shapes = jax.eval_shape(
+    lambda key: create(config, model, key), jax.random.key(0)
+  )
+  kind = config.model.denoiser.kind
+  return shapes, sharding.shardings(shapes, mesh, kind)
+
+
+def init(config, model: Kaleido, mesh: Mesh) -> State:
+  """A fresh state on the devices, each part born where it belongs."""
+  _, where = shardings(config, model, mesh)
+  make = jax.jit(lambda key: create(config, model, key), out_shardings=where)
+  return make(jax.random.key(config.seed))
+
+
+def build_step(
+  config, model: Kaleido, mesh: Mesh, separator: int
+) -> Callable[[State, Mapping[str, Array]], tuple[State, dict[str, Array]]]:
+  """The jitted update; the state that goes in is donated."""
+  _, where = shardings(config, model, mesh)
+  return jax.jit(
+    lambda state, batch: update(config, model, mesh, separator, state, batch),
+    donate_argnums=0,
+    out_shardings=(where, sharding.replicated(mesh)),
+  )
+
+
+def update(
+  config, model: Kaleido, mesh: Mesh, separator: int, state: State, batch
+) -> tuple[State, dict[str, Array]]:
+  """One step: both losses, one gradient, one average."""
+  key = jax.random.fold_in(jax.random.key(config.seed), state.counts.step)
+  drawn = objective.draw(config, key, batch)
+  gradient, metrics = accumulate(config, model, mesh, separator, state, drawn)
+  norm = optax.tree.norm(gradient)
+  finite = jnp.isfinite(metrics['loss']) & jnp.isfinite(norm)
+
+  updates, opt_state = optimizer(config.optimizer).update(
+    gradient, state.opt_state, state.trained
+  )
+  trained = optax.apply_updates(state.trained, updates)
+  decay = config.optimizer.ema_decay
+  ema = jax.tree.map(
+    lambda old, new: decay * old + (1 - decay) * new, state.ema, trained
+  )
+  # A step that is not finite is computed and thrown away: no branch, no sync.
+  keep = lambda new, old: jax.tree.map(  # noqa: E731
+    lambda n, o: jnp.where(finite, n, o), new, old
+  )
+  counts = Counts(
+    step=state.counts.step + 1,
+    skipped=state.counts.skipped + ~finite,
+    in_a_row=jnp.where(finite, 0, state.counts.in_a_row + 1),
+  )
+  state = State(
+    trained=keep(trained, state.trained),
+    frozen=state.frozen,
+    ema=keep(ema, state.ema),
+    opt_state=keep(opt_state, state.opt_state),
+    counts=counts,
+  )
+  done = counts.step - counts.skipped
+  metrics |= {
+    'gradient_norm': norm,
+    'learning_rate': learning_rate(config.optimizer)(done - 1),
+    'skipped': counts.skipped,
+    'skipped_in_a_row': counts.in_a_row,
+  }
+  return state, metrics
+
+
+def accumulate(
+  config, model: Kaleido, mesh: Mesh, separator: int, state: State, drawn
+) -> tuple[Any, dict[str, Float[Array, '']]]:
+  """The gradient of a batch, in as many parts as memory asks for."""
+  parts = config.optimizer.accumulate
+  num_tokens = jnp.float32(1)
+  if 'z' in drawn:
+    num_tokens = (drawn['z'] != t5.PAD).sum().astype(jnp.float32) / parts
+
+  def loss(trained, some):
+    params = kaleido.join(trained, state.frozen)
+    return objective.losses(config, model, params, some, num_tokens, separator)
+
+  grad = jax.value_and_grad(loss, has_aux=True)
+  if parts == 1:
+    (_, metrics), gradient = grad(state.trained, drawn)
+    return gradient, metrics
+
+  # Rows are dealt out like cards, so that no part has to move between devices.
+  spread = NamedSharding(mesh, P(None, ('data', 'fsdp')))
+  dealt = jax.tree.map(
+    lambda x: jax.lax.with_sharding_constraint(
+      x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), spread
+    ),
+    drawn,
+  )
+
+  def body(total, some):
+    (_, metrics), gradient = grad(state.trained, some)
+    return jax.tree.map(jnp.add, total, (gradient, metrics)), None
+
+  some = jax.tree.map(lambda x: x[0], dealt)
+  zeros = jax.tree.map(
+    lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+    jax.eval_shape(lambda t, s: _swapped(grad(t, s)), state.trained, some),
+  )
+  (gradient, metrics), _ = jax.lax.scan(body, zeros, dealt)
+  # Means of means; but counts of tokens are sums.
+  metrics = {
+    name: value if name.startswith('sum/') else value / parts
+    for name, value in metrics.items()
+  }
+  return jax.tree.map(lambda g: g / parts, gradient), metrics
+
+
+def _swapped(found):
+  (_, metrics), gradient = found
+  return gradient, metrics

@@ -1,0 +1,136 @@
+"""One update: equal on every mesh and in any number of parts."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import toy
+from kaleido_jax import sharding
+from kaleido_jax import state as states
+from kaleido_jax.data import sources
+from kaleido_jax.models import kaleido
+
+
+def config(**mesh):
+  made = toy.get_config()
+  made.data.batch_size = 16
+  made.mesh.update(mesh)
+  made.model.encoder.vocab_size = made.model.decoder.vocab_size = 6144
+  return made
+
+
+@pytest.fixture(scope='module')
+def batches():
+  found = sources.batches(config())
+  taken = [batch.arrays for batch in itertools.islice(found, 5)]
+  found.close()
+  return taken
+
+
+def train(made, batches, devices=8):
+  """States and metrics of a few steps."""
+  mesh = sharding.create_mesh(made.mesh, jax.devices()[:devices])
+  model = kaleido.from_config(made)
+  state = states.init(made, model, mesh)
+  separator = sources.check(made).separator
+  step = states.build_step(made, model, mesh, separator)
+  told = []
+  for arrays in batches:
+    state, metrics = step(state, sharding.to_devices(arrays, mesh))
+    told.append(jax.device_get(metrics))
+  return state, told
+
+
+@pytest.fixture(scope='module')
+def alone(batches):
+  return train(config(data=1), batches, devices=1)
+
+
+@pytest.mark.parametrize(
+  'mesh', [dict(data=8), dict(fsdp=8), dict(fsdp=2, tensor=2)]
+)
+def test_five_losses_agree_on_every_mesh(batches, alone, mesh):
+  state, told = train(config(**mesh), batches)
+  for name in ('loss', 'diffusion_loss', 'prior_loss', 'gradient_norm'):
+    np.testing.assert_allclose(
+      [m[name] for m in told], [m[name] for m in alone[1]], rtol=1e-5
+    )
+  largest = max(jax.tree.leaves(state.trained), key=lambda leaf: leaf.size)
+  parts = mesh.get('fsdp', 1) * mesh.get('tensor', 1)
+  assert largest.addressable_shards[0].data.size == largest.size // parts
+
+
+@pytest.mark.parametrize('parts', [2, 4])
+def test_parts_of_a_batch_add_up_to_it(batches, alone, parts):
+  made = config(data=1)
+  made.optimizer.accumulate = parts
+  _, told = train(made, batches[:2], devices=1)
+  for got, want in zip(told, alone[1][:2], strict=True):
+    assert got.keys() == want.keys()
+    for name in want:
+      np.testing.assert_allclose(got[name], want[name], rtol=2e-5, err_msg=name)
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_the_counts(batches):
+  broken = dict(batches[1], image=batches[1]['image'] * np.nan)
+  with_it, told = train(
+    config(data=1), [batches[0], broken, batches[1]], devices=1
+  )
+  assert [int(m['skipped_in_a_row']) for m in told] == [0, 1, 0]
+  assert int(with_it.counts.skipped) == 1 and int(with_it.counts.step) == 3
+  for leaf in jax.tree.leaves(with_it._replace(frozen=None)):
+    assert np.isfinite(leaf).all()
+  before, _ = train(config(data=1), [batches[0]], devices=1)
+  after, _ = train(config(data=1), [batches[0], broken], devices=1)
+  for name in ('trained', 'ema', 'opt_state'):
+    jax.tree.map(
+      np.testing.assert_array_equal, getattr(before, name), getattr(after, name)
+    )
+
+
+def test_the_rate_warms_up_as_in_the_reference():
+  section = toy.get_config().optimizer
+  section.update(learning_rate=1.0, warmup_steps=4)
+  rate = states.learning_rate(section)
+  assert [float(rate(k)) for k in range(7)] == [
+    0.25,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    1.0,
+    1.0,
+  ]
+
+
+def test_long_gradients_are_cut_and_short_ones_are_not():
+  transform = states.clip(2.0)
+  long = {'a': jnp.full(4, 10.0)}
+  cut, _ = transform.update(long, transform.init(long))
+  np.testing.assert_allclose(optax.tree.norm(cut), 2.0, rtol=1e-6)
+  short = {'a': jnp.full(4, 0.1)}
+  kept, _ = transform.update(short, transform.init(short))
+  np.testing.assert_array_equal(kept['a'], short['a'])
+
+
+def test_the_average_follows_the_parameters(batches):
+  made = config(data=1)
+  decay = made.optimizer.ema_decay
+  one, _ = train(made, batches[:1], devices=1)
+  start = states.init(
+    made,
+    kaleido.from_config(made),
+    sharding.create_mesh(made.mesh, jax.devices()[:1]),
+  )
+  jax.tree.map(
+    lambda ema, old, new: np.testing.assert_allclose(
+      ema, decay * old + (1 - decay) * new, atol=1e-6
+    ),
+    one.ema,
+    start.trained,
+    one.trained,
+  )

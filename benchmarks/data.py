@@ -18,12 +18,15 @@ import time
 
 import numpy as np
 from absl import app, flags
-from kaleido_jax.data.emoji import Emoji
-from kaleido_jax.data.shapes import Shapes
-from kaleido_jax.data.webdataset import WebDataset
 from PIL import Image
 
+from kaleido_jax.data import imagenet
+from kaleido_jax.data.emoji import Emoji
 from kaleido_jax.data.recipe import Recipe
+from kaleido_jax.data.shapes import Shapes
+from kaleido_jax.data.tfds import Tfds
+from kaleido_jax.data.toy import Toy
+from kaleido_jax.data.webdataset import WebDataset
 from kaleido_jax.latents.tokens import Vocabulary
 
 _EMOJI = flags.DEFINE_string('emoji', '', 'Emoji records; none by default.')
@@ -39,7 +42,7 @@ def photograph(rng: np.random.Generator) -> bytes:
   """Smooth shapes with grain: about as hard to decode as a photograph."""
   coarse = rng.integers(0, 256, (12, 16, 3), np.uint8)
   smooth = Image.fromarray(coarse).resize((500, 375), Image.BICUBIC)
-  grain = rng.normal(0, 8, (375, 500, 3))
+  grain = rng.normal(0, 20, (375, 500, 3))
   pixels = np.clip(np.asarray(smooth) + grain, 0, 255).astype(np.uint8)
   file = io.BytesIO()
   Image.fromarray(pixels).save(file, 'JPEG', quality=90)
@@ -47,19 +50,22 @@ def photograph(rng: np.random.Generator) -> bytes:
 
 
 def write_photographs(folder: pathlib.Path, count: int) -> None:
-  """One shard, as img2dataset leaves it."""
+  """A shard as img2dataset leaves it, and a class of ImageNet."""
   rng = np.random.default_rng(0)
+  pictures = folder / 'imagenet/val/n01440764'
+  pictures.mkdir(parents=True)
   with tarfile.open(folder / '00000.tar', 'w') as tar:
     for index in range(count):
-      key = f'{index:09}'
-      for suffix, data in (
-        ('jpg', photograph(rng)),
+      key, data = f'{index:09}', photograph(rng)
+      (pictures / f'{key}.JPEG').write_bytes(data)
+      for suffix, content in (
+        ('jpg', data),
         ('txt', f'photograph {index}'.encode()),
         ('json', json.dumps({'key': key}).encode()),
       ):
         member = tarfile.TarInfo(f'{key}.{suffix}')
-        member.size = len(data)
-        tar.addfile(member, io.BytesIO(data))
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
 
 
 def rate(read) -> float:
@@ -73,7 +79,7 @@ def rate(read) -> float:
   return count / elapsed
 
 
-def measure(name: str, source, size: int, style: str, kinds) -> None:
+def measure(name: str, source, size: int | None, style: str, kinds) -> None:
   recipe = Recipe(
     vocabulary=Vocabulary(kinds=kinds),
     caption_length=32,
@@ -99,11 +105,20 @@ def main(argv: list[str]) -> None:
     source = Emoji(_EMOJI.value, kinds=set(kinds) - {'color'})
     size = source[0].image.shape[0]
     measure(f'emoji {size}, {" ".join(kinds)}', source, size, 'mdm', kinds)
-  with tempfile.TemporaryDirectory() as folder:
-    write_photographs(pathlib.Path(folder), 200)
-    source = WebDataset(folder)
-    for style in ('mdm', 'standard'):
-      measure(f'JPEG 500x375 to 256, {style}', source, 256, style, ('color',))
+  measure('toy, text', Toy(), None, 'mdm', ('text',))
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    write_photographs(folder, 200)
+    imagenet.prepare(folder / 'imagenet', folder / 'tfds', ['validation'])
+    kilobytes = (folder / '00000.tar').stat().st_size / 200_000
+    print(f'JPEG of 500 x 375 pixels, {kilobytes:.0f} kB, to 256; color')
+    photographs = {
+      'webdataset': WebDataset(folder),
+      'tfds': Tfds('imagenet2012', folder / 'tfds', split='validation'),
+    }
+    for name, source in photographs.items():
+      for style in ('mdm', 'standard'):
+        measure(f'  {name}, {style}', source, 256, style, ('color',))
 
 
 if __name__ == '__main__':

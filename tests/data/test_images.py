@@ -263,3 +263,11 @@ def test_levels_come_back_exactly(library, style):
   np.testing.assert_array_equal(back, levels)
   far = images.to_uint8(x * 9 - 3, style)
   assert (int(far[0]), int(far[-1])) == (0, 255)
+
+
+@pytest.mark.parametrize('style', images.STYLES)
+def test_a_picture_of_the_right_size_is_left_alone(style):
+  """Which is what resizing it would do, only sooner."""
+  image = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+  np.testing.assert_array_equal(images.STYLES[style](image, 48), image)
+  assert images.preprocess(image, 48, style=style) is image

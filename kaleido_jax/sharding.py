@@ -24,7 +24,9 @@ AXES = ('data', 'fsdp', 'tensor')
 T5 = (
   (r'/(query|key|value|wi|wi_0|wi_1|logits_dense)/kernel', -1),
   (r'/(out|wo)/kernel', -2),
-  (r'token_embedder/embedding', -1),
+  # By token, as T5X does. By width, beside a head that is split by token, jax
+  # 0.10 computed gradients on CPU that were 3 % off: `test_state` would see it.
+  (r'token_embedder/embedding', -2),
 )
 UNET = (
   (r'/(qkv|kv_cond|ffn_in|mlp_in)/kernel', -1),

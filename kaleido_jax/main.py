@@ -5,6 +5,7 @@ python -m kaleido_jax.main --config=configs/toy.py
 
 import importlib
 import logging
+import os
 import pathlib
 import re
 
@@ -56,6 +57,12 @@ def default_workdir(config: str) -> str:
 
 
 if __name__ == '__main__':
+  # Compiled programs are kept: the second start is quick. Jax reads these when
+  # it is imported, which is later.
+  os.environ.setdefault(
+    'JAX_COMPILATION_CACHE_DIR',
+    str(pathlib.Path('~/.cache/kaleido_jax/compiled').expanduser()),
+  )
   absl_logging.set_verbosity(absl_logging.INFO)
   # Or each start tells which accelerators this machine does not have.
   logging.getLogger('jax').setLevel('WARNING')

@@ -11,6 +11,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import tqdm
 from absl import logging
@@ -80,7 +81,7 @@ class Progress:
     self._board.close()
 
 
-def read(folder: pathlib.Path) -> list[dict[str, float]]:
+def read(folder: pathlib.Path) -> list[dict[str, Any]]:
   """All reports of a run."""
   lines = (folder / METRICS).read_text().splitlines()
   return [json.loads(line) for line in lines]

@@ -77,14 +77,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, P())
 
 
-def check_batch(batch_size: int, mesh: Mesh) -> None:
+def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
   """Refuses a batch that cannot be split evenly."""
-  parts = mesh.shape['data'] * mesh.shape['fsdp']
+  parts = mesh.shape['data'] * mesh.shape['fsdp'] * accumulate
   if batch_size % parts:
+    times = f' x accumulate={accumulate}' if accumulate > 1 else ''
     raise ValueError(
-      f'batch_size={batch_size} is not divisible by {parts} devices (mesh '
-      f'data={mesh.shape["data"]} x fsdp={mesh.shape["fsdp"]}); use a multiple '
-      f'of {parts}, or change config.mesh.'
+      f'batch_size={batch_size} is not divisible by {parts} (mesh '
+      f'data={mesh.shape["data"]} x fsdp={mesh.shape["fsdp"]}{times}); use a '
+      f'multiple of {parts}, or change config.mesh.'
     )
 
 

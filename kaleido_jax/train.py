@@ -7,6 +7,7 @@ TensorBoard's events. Started again, it goes on from the last checkpoint, bit
 for bit: batches are a function of the step, and so is all randomness.
 """
 
+import contextlib
 import json
 import pathlib
 import signal
@@ -33,9 +34,8 @@ def run(config: ConfigDict, *, workdir: str) -> None:
   folder = open_workdir(config, workdir)
   words = sources.check(config)
   mesh = sharding.create_mesh(config.mesh)
-  sharding.check_batch(config.data.batch_size, mesh)
   sharding.check_batch(
-    config.data.batch_size // config.optimizer.accumulate, mesh
+    config.data.batch_size, mesh, config.optimizer.accumulate
   )
   model = kaleido.from_config(config)
   shapes, where = states.shardings(config, model, mesh)
@@ -44,66 +44,62 @@ def run(config: ConfigDict, *, workdir: str) -> None:
   kind = config.model.denoiser.kind
   logging.info('%s', sharding.check(params, mesh, kind))
 
-  checkpoints = checkpoint.Checkpoints(
-    str(folder / 'checkpoints'), keep=config.train.keep
-  )
-  if checkpoints.latest() is None:
-    state = states.init(config, model, mesh)
-  else:
-    state = restore(checkpoints, shapes, where)
-  first = int(state.counts.step)
-  if first >= config.train.num_steps:
-    logging.info('the run is complete: %d steps', first)
-    return
+  with contextlib.ExitStack() as stack:  # closed in reverse, come what may
+    checkpoints = checkpoint.Checkpoints(
+      str(folder / 'checkpoints'), keep=config.train.keep
+    )
+    stack.callback(checkpoints.close)
+    if checkpoints.latest() is None:
+      state = states.init(config, model, mesh)
+    else:
+      state = restore(checkpoints, shapes, where)
+    first, end = int(state.counts.step), config.train.num_steps
+    if first >= end:
+      logging.info('the run is complete: %d steps', first)
+      return
+    report = progress.Progress(
+      folder, first=first, last=end, batch_size=config.data.batch_size
+    )
+    stack.callback(report.close)
+    source = sources.batches(
+      config,
+      first=first,
+      process=jax.process_index(),
+      num_processes=jax.process_count(),
+      encoder=cached_encoder(config, state),
+    )
+    stack.callback(source.close)
+    tally = Tally(config.data.max_bad_share)
+    ahead = pipeline.prefetch(
+      pipeline.counted(source, tally),
+      lambda arrays: sharding.to_devices(arrays, mesh),
+    )
+    stack.callback(ahead.close)
 
-  tally = Tally(config.data.max_bad_share)
-  source = sources.batches(
-    config,
-    first=first,
-    process=jax.process_index(),
-    num_processes=jax.process_count(),
-    encoder=cached_encoder(config, state),
-  )
-  ahead = pipeline.prefetch(
-    pipeline.counted(source, tally),
-    lambda arrays: sharding.to_devices(arrays, mesh),
-  )
-  step = states.build_step(config, model, mesh, words.separator)
-  told = Told()
-  report = progress.Progress(
-    folder,
-    first=first,
-    last=config.train.num_steps,
-    batch_size=config.data.batch_size,
-  )
-  pending = None  # metrics of the step before: fetched while this one runs
-  for count in range(first + 1, config.train.num_steps + 1):
-    started = time.perf_counter()
-    arrays, batch = next(ahead)
-    report.advance(time.perf_counter() - started)
-    state, metrics = step(state, arrays)
-    check_finite(config, pending)
-    if pending is not None and due(pending[0], config.train.log_every):
-      report.report(pending[0], objective.readable(jax.device_get(pending[1])))
-    if count == first + 1:
-      jax.block_until_ready(metrics)
-      report.restart_clock(count)  # the first step compiles
-    pending = count, metrics, batch.keys
-    last = count == config.train.num_steps or told.to_stop
-    if last or count % config.train.save_every == 0:
-      check_finite(config, pending)
-      save(checkpoints, state)
-      report.restart_clock(count)
-    if told.to_stop:
-      break
+    step = states.build_step(config, model, mesh, words.separator)
+    told = Told()
+    pending = None  # what the step before says: fetched while this one runs
+    for count in range(first + 1, end + 1):
+      started = time.perf_counter()
+      arrays, batch = next(ahead)
+      report.advance(time.perf_counter() - started)
+      state, metrics = step(state, arrays)
+      tell(config, report, pending)
+      pending = count, metrics, batch.keys
+      if count == first + 1:
+        jax.block_until_ready(metrics)
+        report.restart_clock(count)  # the first step compiles
+      if told.to_stop or count == end or count % config.train.save_every == 0:
+        check_finite(config, *pending)
+        save(checkpoints, state)
+        report.restart_clock(count)
+      if told.to_stop:
+        break
+    tell(config, report, pending, last=True)
+    checkpoints.wait()
 
-  report.report(pending[0], objective.readable(jax.device_get(pending[1])))
-  checkpoints.wait()
-  checkpoints.close()
-  report.close()
-  source.close()
   logging.info('%d examples; replaced %s', tally.read, dict(tally.reasons))
-  if told.to_stop and pending[0] < config.train.num_steps:
+  if told.to_stop and pending[0] < end:
     logging.info('told to stop: saved step %d', pending[0])
     sys.exit(TO_BE_CONTINUED)
 
@@ -168,16 +164,19 @@ def cached_encoder(config: ConfigDict, state: State) -> str:
   return store.encoder_name(state.frozen['encoder'], dtype)
 
 
-def due(count: int, every: int) -> bool:
-  """The first step too: somebody is watching."""
-  return count % every == 0 or count == 1
-
-
-def check_finite(config: ConfigDict, pending) -> None:
-  """Stops a run that only skips."""
+def tell(config: ConfigDict, report, pending, last: bool = False) -> None:
+  """Looks at a step that is done; reports it every now and then."""
   if pending is None:
     return
-  count, metrics, keys = pending
+  count, metrics, _ = pending
+  check_finite(config, *pending)
+  # The first too: somebody is watching.
+  if last or count == 1 or count % config.train.log_every == 0:
+    report.report(count, objective.readable(jax.device_get(metrics)))
+
+
+def check_finite(config: ConfigDict, count: int, metrics, keys) -> None:
+  """Stops a run that only skips."""
   in_a_row = int(metrics['skipped_in_a_row'])
   if in_a_row:
     logging.warning('step %d was not finite and is skipped', count)

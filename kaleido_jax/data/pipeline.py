@@ -126,7 +126,8 @@ def prefetch(
 ) -> Iterator[tuple[Any, Batch]]:
   """Puts batches on the devices ahead of time, in a thread.
 
-  Yields (what `put` made of the arrays, the batch on the host).
+  Yields (what `put` made of the arrays, the batch on the host). Close it when
+  done, and the iterator behind it after that.
   """
   ready: queue.Queue = queue.Queue(maxsize=depth)
   over = threading.Event()
@@ -149,7 +150,8 @@ def prefetch(
     except BaseException as error:  # the consumer raises it
       offer(error)
 
-  threading.Thread(target=work, daemon=True, name='prefetch').start()
+  worker = threading.Thread(target=work, daemon=True, name='prefetch')
+  worker.start()
   try:
     while (item := ready.get()) is not None:
       if isinstance(item, BaseException):
@@ -157,3 +159,5 @@ def prefetch(
       yield item
   finally:
     over.set()
+    # A thread inside jax when the interpreter ends would abort the process.
+    worker.join(timeout=60)

@@ -5,46 +5,24 @@ one of eight equal bins, and the id is 64 r + 8 g + b. No model is needed.
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 
-from kaleido_jax.latents import areas, ids
-from kaleido_jax.latents.ids import Ids
-from kaleido_jax.latents.words import Problem
+from kaleido_jax.latents import areas
+from kaleido_jax.latents.ids import Ids, Listed
 
 GRID, BINS = 4, 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Colors:
+class Colors(Listed):
   """Sixteen ids, row by row."""
 
   name: str = 'color'
   attribute: str = 'colors'
   pieces: int = BINS**3
   count: int = GRID**2
-
-  def freeze(self, value: Sequence[int]) -> Ids:
-    return ids.freeze(self.name, value)
-
-  def encode(self, value: Ids) -> str:
-    return ids.encode(value)
-
-  def parse(self, string: str) -> tuple[Ids, list[Problem]]:
-    return ids.parse(
-      string, name=self.name, limit=self.pieces, count=self.count
-    )
-
-  def check(self, value: Ids) -> list[Problem]:
-    return ids.check(value, name=self.name, limit=self.pieces, count=self.count)
-
-  def get(self, value: Ids) -> Ids:
-    return value
-
-  def put(self, value: Ids | None, new: Sequence[int]) -> Ids:
-    return self.freeze(new)
 
   def flip(self, value: Ids) -> Ids:
     rows = [value[i : i + GRID] for i in range(0, len(value), GRID)]

@@ -4,6 +4,7 @@ The ids are whole tokens of the vocabulary (`<voken_12>`), so `#` is for people
 and costs the prior nothing.
 """
 
+import dataclasses
 import re
 from collections.abc import Sequence
 
@@ -12,43 +13,54 @@ from kaleido_jax.latents.words import Problem
 Ids = tuple[int, ...]
 
 
-def freeze(name: str, value: Sequence[int]) -> Ids:
-  if isinstance(value, str):
-    raise TypeError(f'{name} is a list of ids, not a string.')
-  return tuple(int(i) for i in value)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Listed:
+  """A kind whose values are `count` ids below `pieces`."""
 
+  name: str
+  attribute: str
+  pieces: int
+  count: int
 
-def encode(value: Ids) -> str:
-  return '#'.join(map(str, value))
+  def freeze(self, value: Sequence[int]) -> Ids:
+    if isinstance(value, str):
+      raise TypeError(f'{self.name} is a list of ids, not a string.')
+    return tuple(int(i) for i in value)
 
+  def encode(self, value: Ids) -> str:
+    return '#'.join(map(str, value))
 
-def parse(
-  string: str, *, name: str, limit: int, count: int
-) -> tuple[Ids, list[Problem]]:
-  """Keeps what is an id, reports what is not."""
-  found, problems, at = [], [], 0
-  for piece in string.split('#') if string else ():
-    # int() would take ' 1_2' and other scripts' digits as well.
-    if re.fullmatch('[0-9]{1,9}', piece) and int(piece) < limit:
-      found.append(int(piece))
-    else:
-      problems.append(Problem(name, at, piece, f'is no id of 0..{limit - 1}'))
-    at += len(piece) + 1
-  return tuple(found), problems + miscounted(name, found, count)
+  def parse(self, string: str) -> tuple[Ids, list[Problem]]:
+    """Keeps what is an id, reports what is not."""
+    found, problems, at = [], [], 0
+    for piece in string.split('#') if string else ():
+      # int() would take ' 1_2' and other scripts' digits as well.
+      if re.fullmatch('[0-9]{1,9}', piece) and int(piece) < self.pieces:
+        found.append(int(piece))
+      else:
+        problems.append(self._unknown(at, piece))
+      at += len(piece) + 1
+    return tuple(found), problems + self._miscounted(tuple(found))
 
+  def check(self, value: Ids) -> list[Problem]:
+    problems = [
+      self._unknown(index, str(i))
+      for index, i in enumerate(value)
+      if not 0 <= i < self.pieces
+    ]
+    return problems + self._miscounted(value)
 
-def check(value: Ids, *, name: str, limit: int, count: int) -> list[Problem]:
-  problems = [
-    Problem(name, index, str(i), f'is no id of 0..{limit - 1}')
-    for index, i in enumerate(value)
-    if not 0 <= i < limit
-  ]
-  return problems + miscounted(name, value, count)
+  def _unknown(self, at: int, piece: str) -> Problem:
+    return Problem(self.name, at, piece, f'is no id of 0..{self.pieces - 1}')
 
+  def _miscounted(self, value: Ids) -> list[Problem]:
+    if len(value) == self.count:
+      return []
+    why = f'has {len(value)} ids, not {self.count}'
+    return [Problem(self.name, 0, self.encode(value), why)]
 
-def miscounted(name: str, value: Sequence, count: int) -> list[Problem]:
-  if len(value) == count:
-    return []
-  return [
-    Problem(name, 0, encode(tuple(value)), f'has {len(value)} ids, not {count}')
-  ]
+  def get(self, value: Ids) -> Ids:
+    return value
+
+  def put(self, value: Ids | None, new: Sequence[int]) -> Ids:
+    return self.freeze(new)

@@ -31,8 +31,8 @@ TO_BE_CONTINUED = 75
 
 def run(config: ConfigDict, *, workdir: str) -> None:
   """Trains up to config.train.num_steps."""
-  folder = open_workdir(config, workdir)
   words = sources.check(config)
+  folder = open_workdir(config, workdir)
   mesh = sharding.create_mesh(config.mesh)
   sharding.check_batch(
     config.data.batch_size, mesh, config.optimizer.accumulate
@@ -113,7 +113,8 @@ def open_workdir(config: ConfigDict, workdir: str) -> pathlib.Path:
   folder = pathlib.Path(workdir)
   path = folder / 'config.json'
   text = config.to_json(indent=2) + '\n'
-  if path.exists():
+  # A run that never saved a step binds nobody.
+  if path.exists() and any((folder / 'checkpoints').glob('[0-9]*')):
     before, now = json.loads(path.read_text()), json.loads(text)
     changed = [
       line

@@ -130,8 +130,7 @@ def batches(
   encoder: str = '',
 ):
   """This process's share of a run's batches, from the given one on."""
-  data, shape = config.data, config.image_shapes[0]
-  made = recipe(data, config.latents, shape[0] if len(shape) == 3 else None)
+  data, made = config.data, recipe_of(config)
   return pipeline.batches(
     source(data, made, split=split or data.split, encoder=encoder),
     made,
@@ -146,8 +145,9 @@ def batches(
 
 
 def check(config: Any) -> Vocabulary:
-  """The vocabulary; refuses one that the language models have no rows for."""
-  words = vocabulary(config.data, config.latents)
+  """The vocabulary of a run. Says what is missing before anything is built."""
+  data = config.data
+  words = vocabulary(data, config.latents)
   sizes = {'encoder': words.rows}
   if config.latents:
     sizes['decoder'] = words.size
@@ -158,4 +158,12 @@ def check(config: Any) -> Vocabulary:
         f'config.model.{part}.vocab_size={rows}, but the vocabulary has '
         f'{needed} tokens; use at least as many.'
       )
+  open_ = alone if data.cached_memory else source
+  open_(data, recipe_of(config), split=data.split)
   return words
+
+
+def recipe_of(config: Any) -> Recipe:
+  shape = config.image_shapes[0]
+  size = shape[0] if len(shape) == 3 else None
+  return recipe(config.data, config.latents, size)

@@ -28,10 +28,7 @@ def run(config: Any, *, workdir: str) -> None:
   del workdir  # a store is not a run's own: many runs read it
   data, wanted = config.data, config.extract
   check(config)
-  shape = config.image_shapes[0]
-  recipe = sources.recipe(
-    data, config.latents, shape[0] if len(shape) == 3 else None
-  )
+  recipe = sources.recipe_of(config)
   source = sources.alone(data, recipe, split=data.split)
   file = LatentsFile(wanted.file) if wanted.file else None
   states = None

@@ -66,7 +66,7 @@ def run(config: ConfigDict, *, workdir: str) -> None:
       first=first,
       process=jax.process_index(),
       num_processes=jax.process_count(),
-      encoder=cached_encoder(config, state),
+      encoder=cached_encoder(config, state, words),
     )
     stack.callback(source.close)
     tally = Tally(config.data.max_bad_share)
@@ -152,7 +152,7 @@ def save(checkpoints, state: State) -> None:
   checkpoints.save(int(state.counts.step), state._asdict())
 
 
-def cached_encoder(config: ConfigDict, state: State) -> str:
+def cached_encoder(config: ConfigDict, state: State, words) -> str:
   """Whose states of captions the store must have; '' if the encoder runs."""
   if not config.data.cached_memory:
     return ''
@@ -161,8 +161,8 @@ def cached_encoder(config: ConfigDict, state: State) -> str:
       'config.data.cached_memory=True, but the encoder is trained: its states '
       'change. Set config.model.freeze_encoder=True, or do not cache.'
     )
-  dtype = config.model.encoder.dtype
-  return store.encoder_name(state.frozen['encoder'], dtype)
+  dtype, length = config.model.encoder.dtype, config.data.caption_length
+  return store.encoder_name(state.frozen['encoder'], dtype, words, length)
 
 
 def tell(config: ConfigDict, report, pending, last: bool = False) -> None:

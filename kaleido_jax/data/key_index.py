@@ -13,7 +13,9 @@ Index = tuple[UInt64[np.ndarray, ' n'], Integer[np.ndarray, ' n']]
 
 
 def hash_of(key: str) -> np.uint64:
-  digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+  digest = hashlib.blake2b(
+    key.encode(errors='surrogatepass'), digest_size=8
+  ).digest()
   return np.uint64(int.from_bytes(digest, 'little'))
 
 

@@ -33,7 +33,7 @@ class Batch(NamedTuple):
   arrays: Arrays  # for the devices; see `Recipe`
   keys: tuple[str, ...]  # which examples
   bad: tuple[BadRecord, ...] = ()  # which were replaced
-  cut: tuple[str, ...] = ()  # kinds of latents that were too long, each time
+  cut: tuple[str, ...] = ()  # captions and kinds that were too long, each time
 
 
 def batches(
@@ -62,6 +62,11 @@ def batches(
   local = batch_size // num_processes
   if len(source) < 1:
     raise ValueError('the source is empty.')
+  if not 0 <= process < num_processes or first < 0 or seed < 0:
+    raise ValueError(
+      f'process={process} of {num_processes}, first={first} and seed={seed}: '
+      'none may be negative, and processes count from 0.'
+    )
   order = grain.MapDataset.source(Replacing(source)).seed(seed)
   order = order.shuffle() if shuffle else order
   examples = order.repeat().random_map(_Prepare(recipe))
@@ -129,7 +134,7 @@ def prefetch(
   Yields (what `put` made of the arrays, the batch on the host). Close it when
   done, and the iterator behind it after that.
   """
-  ready: queue.Queue = queue.Queue(maxsize=depth)
+  ready: queue.Queue = queue.Queue(maxsize=max(1, depth))
   over = threading.Event()
 
   def offer(item) -> bool:

@@ -54,7 +54,7 @@ def stand_in(index: int, attempt: int, length: int) -> int:
   if not attempt:
     return index
   # A multiplicative hash (Knuth), so that neighbours part.
-  return (index * 2654435761 + attempt * 40503 + 12345) % length
+  return (index * 2654435761 + attempt * 2246822519 + 12345) % length
 
 
 class Tally:
@@ -80,7 +80,7 @@ class Tally:
       if seen == NAMED:
         logging.warning('further records are counted only: %s', record.reason)
     total = self.reasons.total()
-    if total > self._max_share * max(self.read, PATIENCE):
+    if total > self._max_share * max(self.read + total, PATIENCE):
       counts = ', '.join(f'{n} {name}' for name, n in self.reasons.items())
       raise RuntimeError(
         f'{total} of {self.read + total} records could not be used ({counts}), '

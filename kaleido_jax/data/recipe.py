@@ -24,7 +24,7 @@ class Prepared(NamedTuple):
 
   key: str
   arrays: dict[str, np.ndarray]
-  cut: tuple[str, ...]  # kinds of latents that were too long
+  cut: tuple[str, ...]  # what was too long: 'caption', or kinds of latents
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,15 +62,14 @@ class Recipe:
     if self.flip and rng.random() < 0.5:
       image, caption = image[:, ::-1], words.mirror(caption)
       latents = latents.flip()
-    arrays = {
-      'image': np.ascontiguousarray(image),
-      'ids': self.vocabulary.encode_caption(caption, self.caption_length),
-    }
-    cut: list[str] = []
+    ids, shorter = self.vocabulary.encode_caption(caption, self.caption_length)
+    arrays = {'image': np.ascontiguousarray(image), 'ids': ids}
+    cut = ['caption'] * shorter
     if self.vocabulary.kinds:
-      arrays['z'], cut = self.vocabulary.encode_latents(
+      arrays['z'], kinds = self.vocabulary.encode_latents(
         self._measure(latents, image), self.lengths
       )
+      cut += kinds
     if example.memory is not None:
       arrays['memory'] = _padded(example.memory, arrays['ids'], example.key)
     return Prepared(example.key, arrays, tuple(cut))

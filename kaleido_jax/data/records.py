@@ -8,10 +8,12 @@ A record is a dict: key, image (a file's bytes), caption, latents (strings by
 kind), and fields of the writer's own, such as a licence.
 """
 
+import bisect
 import functools
 import hashlib
 import itertools
 import json
+import os
 import pathlib
 import shutil
 from collections.abc import Iterable, Mapping
@@ -20,11 +22,11 @@ from typing import Any
 import msgpack
 import numpy as np
 from array_record.python import array_record_module
-from grain import sources
 
 from kaleido_jax.data import key_index
 
 ABOUT = 'about.json'
+MAX_OPEN_FILES = 64
 
 
 class Unfinished:
@@ -51,7 +53,9 @@ class Unfinished:
   def _check(self, inputs: str) -> None:
     begun = self._path / 'inputs.json'
     if not begun.exists():
-      begun.write_text(inputs)
+      partial = self._path / f'.inputs.{os.getpid()}'
+      partial.write_text(inputs)
+      partial.rename(begun)
     elif begun.read_text() != inputs:
       raise ValueError(
         f'{self._path} was begun with other inputs ({begun.read_text()}) than '
@@ -60,9 +64,8 @@ class Unfinished:
 
   def shards(self) -> list[int]:
     """Those that are complete."""
-    return sorted(
-      int(path.name[:5]) for path in self._path.glob('*.hashes.npy')
-    )
+    names = (path.name for path in self._path.glob('*.hashes.npy'))
+    return sorted(int(name.partition('.')[0]) for name in names)
 
   def add(self, shard: int, rows: Iterable[Mapping[str, Any]]) -> int:
     """Writes a shard; returns how many records it has."""
@@ -76,35 +79,43 @@ class Unfinished:
         hashes.append(key_index.hash_of(row['key']))
     finally:
       writer.close()
-    partial = self._path / f'{shard:05}.partial.npy'
-    np.save(partial, np.array(hashes, np.uint64))
-    partial.rename(self._path / f'{shard:05}.hashes.npy')
+    self._save(f'{shard:05}.hashes.npy', np.array(hashes, np.uint64))
     return len(hashes)
 
   def finish(self, *, kind: str, about: Mapping[str, Any]) -> None:
-    """Indexes what there is, and gives the folder its name."""
-    found = []
-    for shard in self.shards():
-      hashes = self._path / f'{shard:05}.hashes.npy'
-      part, file = np.load(hashes), self._path / f'{shard:05}.array_record'
-      if len(part):  # the numbers of empty shards are given to others
-        file.rename(self._path / f'{len(found):05}.array_record')
-        found.append(part)
-      else:
-        file.unlink()
-      hashes.unlink()
-    if not found:
+    """Indexes the shards, and gives the folder its name.
+
+    Killed in here, or done by two processes at once, it can be done again.
+    """
+    found = [
+      np.load(self._path / f'{shard:05}.hashes.npy') for shard in self.shards()
+    ]
+    count = sum(map(len, found))
+    if not count:
       self.sweep(self._folder)
       raise ValueError(f'there is nothing to write to {self._folder}.')
-    count = sum(map(len, found))
+    if self.shards() != list(range(len(found))):
+      raise ValueError(f'{self._path} lacks shards; it has {self.shards()}.')
     hashes, rows = key_index.build(np.concatenate(found), np.arange(count))
-    np.save(self._path / 'hashes.npy', hashes)
-    np.save(self._path / 'rows.npy', rows)
-    (self._path / 'inputs.json').unlink()
+    self._save('hashes.npy', hashes)
+    self._save('rows.npy', rows)
     counts = {'count': count, 'shards': [len(part) for part in found]}
     text = json.dumps({'kind': kind, **counts, **about}, indent=2)
     (self._path / ABOUT).write_text(text + '\n')
-    self._path.rename(self._folder)
+    try:
+      self._path.rename(self._folder)
+    except FileNotFoundError:
+      if not self._folder.exists():  # or another process was faster
+        raise
+    for shard in range(len(found)):
+      (self._folder / f'{shard:05}.hashes.npy').unlink(missing_ok=True)
+    (self._folder / 'inputs.json').unlink(missing_ok=True)
+
+  def _save(self, name: str, array: np.ndarray) -> None:
+    """A file that is complete as soon as it is there."""
+    partial = self._path / f'.{name}.{os.getpid()}.npy'
+    np.save(partial, array)
+    partial.rename(self._path / name)
 
   @staticmethod
   def sweep(folder: str | pathlib.Path) -> None:
@@ -158,16 +169,29 @@ class Records:
         f'Make those with: {command}'
       )
     self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
-    shards = range(len(self.about['shards']))
-    self._records = sources.ArrayRecordDataSource(
-      [str(self.folder / f'{shard:05}.array_record') for shard in shards]
-    )
+    self._ends = list(itertools.accumulate(self.about['shards']))
 
   def __len__(self) -> int:
     return self.about['count']
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    return msgpack.unpackb(self._records[index])
+    if not 0 <= index < len(self):
+      raise IndexError(f'there is no record {index} of {len(self)}.')
+    shard = bisect.bisect_right(self._ends, index)
+    start = self._ends[shard - 1] if shard else 0
+    # Who reads keeps the reader alive, if the cache lets go of it meanwhile.
+    reader = self._open(shard)
+    return msgpack.unpackb(reader.read([index - start])[0])
+
+  @functools.cached_property
+  def _open(self):
+    """Opens a shard; so many, that no limit on open files is reached."""
+
+    def opened(shard: int):
+      path = self.folder / f'{shard:05}.array_record'
+      return array_record_module.ArrayRecordReader(str(path))
+
+    return functools.lru_cache(MAX_OPEN_FILES)(opened)
 
   def find(self, key: str) -> dict[str, Any] | None:
     """The record of a key."""
@@ -186,5 +210,6 @@ class Records:
     )
 
   def __getstate__(self) -> dict[str, Any]:
-    # A pickled map would be a copy.
-    return {k: v for k, v in self.__dict__.items() if k != '_index'}
+    # A pickled map would be a copy, and files are opened where they are read.
+    opened = ('_index', '_open')
+    return {k: v for k, v in self.__dict__.items() if k not in opened}

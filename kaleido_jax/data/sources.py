@@ -71,9 +71,22 @@ def vocabulary(data, latents: tuple[str, ...]) -> Vocabulary:
 def recipe(data, latents: tuple[str, ...], size: int | None) -> Recipe:
   """What is done to every example of a run."""
   measured = {'color': colors.of}
-  if data.vokens_from_pixels:
+  if size is None:  # points have no pixels
+    measured = {}
+  if data.caption_length < 1 or min(data.lengths.values()) < 1:
+    raise ValueError(
+      'config.data.caption_length and config.data.lengths count tokens: at '
+      'least one.'
+    )
+  if data.vokens_from_pixels and size is not None:
     from kaleido_jax.models import vq
 
+    if (data.voken_codes, data.voken_count) != (vq.CODES, vq.TOKENS):
+      raise ValueError(
+        f'config.data.vokens_from_pixels=True gives {vq.TOKENS} of {vq.CODES} '
+        f'codes; set config.data.voken_codes={vq.CODES} and '
+        f'config.data.voken_count={vq.TOKENS}.'
+      )
     measured['voken'] = vq.of
   return Recipe(
     vocabulary=vocabulary(data, latents),
@@ -108,9 +121,15 @@ def source(data, made: Recipe, *, split: str, encoder: str = '') -> Source:
       'they were. Turn off one of config.data.flip and '
       'config.data.cached_memory.'
     )
+  if not data.store and not missing:
+    raise ValueError(
+      'config.data.cached_memory=True, but there is no store of encoder '
+      'states. Make one with --mode=extract --config.extract.t5=FOLDER '
+      '--config.data.store=FOLDER.'
+    )
   if not data.store:
     raise ValueError(
-      f'{data.source} knows nothing of {sorted(missing) or "encoder states"}; '
+      f'{data.source} knows nothing of {sorted(missing)}; '
       'they come from a latent store. Make one with\n'
       f'  {store.COMMAND}\n'
       'and give its folder as --config.data.store=FOLDER, or train on colours, '
@@ -146,7 +165,14 @@ def batches(
 
 def check(config: Any) -> Vocabulary:
   """The vocabulary of a run. Says what is missing before anything is built."""
-  data = config.data
+  data, shape = config.data, config.image_shapes[0]
+  if len(set(config.latents)) < len(config.latents):
+    raise ValueError(f'config.latents={config.latents} has a kind twice.')
+  if (data.source == 'toy') is (len(shape) == 3) or shape[0] != shape[-2:][0]:
+    raise ValueError(
+      f'config.image_shapes[0]={shape} is not what {data.source} gives: the '
+      'toy gives points, (2,), and all else squares, (64, 64, 3).'
+    )
   words = vocabulary(data, config.latents)
   sizes = {'encoder': words.rows}
   if config.latents:

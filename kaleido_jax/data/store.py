@@ -17,6 +17,7 @@ from kaleido_jax.data import records
 from kaleido_jax.data.example import BadRecord, Example, Source
 from kaleido_jax.latents import Latents, named
 from kaleido_jax.latents.latents import Kinds
+from kaleido_jax.latents.tokens import Vocabulary
 
 KIND = 'latent'
 COMMAND = (
@@ -50,12 +51,14 @@ def pack(row: Mapping[str, Any]) -> dict[str, Any]:
   return packed
 
 
-def encoder_name(params: Mapping[str, Any], dtype: str) -> str:
-  """Names encoder states: whose they are, and their precision."""
-  digest = hashlib.sha256()
+def encoder_name(
+  params: Mapping[str, Any], dtype: str, vocabulary: Vocabulary, length: int
+) -> str:
+  """Names states of captions: whose, how precise, of which tokens."""
+  digest = hashlib.sha256(vocabulary.fingerprint.encode())
   for path, leaf in sorted(_leaves(params)):
     digest.update(path.encode() + np.ascontiguousarray(leaf).tobytes())
-  return f'{digest.hexdigest()[:16]}-{dtype}'
+  return f'{digest.hexdigest()[:16]}-{dtype}-{length}'
 
 
 def _leaves(tree, path: str = '') -> Iterator[tuple[str, Any]]:

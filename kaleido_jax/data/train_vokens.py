@@ -1,6 +1,6 @@
 """Trains the small image tokenizer of `models.vq` on shapes and emoji together.
 
-  python -m kaleido_jax.data.train_vokens --emoji=FOLDER --steps=3000
+  python -m kaleido_jax.data.train_vokens --emoji=FOLDER --steps=4000
 
 FOLDER is what `kaleido_jax.data.emoji` wrote. Prints how much of the codebook
 is used and how well pictures that it has not seen come back, and writes the
@@ -80,7 +80,7 @@ def report(params, name: str, images: np.ndarray) -> str:
 def define_flags() -> None:
   """Not when this is imported: flags are for whoever runs the program."""
   flags.DEFINE_string('emoji', None, 'Emoji records.', required=True)
-  flags.DEFINE_integer('steps', 3000, 'Updates.')
+  flags.DEFINE_integer('steps', 4000, 'Updates.')
   flags.DEFINE_integer('batch_size', 256, 'Half shapes, half emoji.')
   flags.DEFINE_string('out', str(vq.EMBEDDED), 'Where it is written.')
   flags.DEFINE_integer('shapes', 20_000, 'How many are drawn.')

@@ -9,6 +9,7 @@ that the source gives its examples.
 import json
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import tqdm
 
@@ -34,14 +35,18 @@ class LatentsFile:
   def __len__(self) -> int:
     return len(self._index[0])
 
-  def __getitem__(self, key: str) -> Mapping[str, str]:
+  def __getitem__(self, key: str) -> Mapping[str, Any]:
+    """What all lines of a key say: one may have words, another boxes."""
+    found: dict[str, Any] = {}
     with self._path.open('rb') as file:
       for offset in key_index.places(self._index, key):
         file.seek(offset)
-        line = json.loads(file.readline())
+        line = json.loads(file.readline().decode('utf-8-sig'))
         if line.pop('key') == key:
-          return line
-    raise BadRecord('no latents', key)
+          found |= line
+    if not found:
+      raise BadRecord('no latents', key)
+    return found
 
   def _read(self) -> key_index.Index:
     """Where the line of each key begins."""
@@ -63,16 +68,14 @@ class LatentsFile:
 
   def _key(self, line: bytes, number: int) -> str:
     try:
-      found = json.loads(line)
-      key = found['key']
-      strings = all(isinstance(value, str) for value in found.values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+      key = json.loads(line.decode('utf-8-sig'))['key']
+    except (ValueError, KeyError, TypeError) as error:
       raise ValueError(
         f'{self._path}, line {number}: this is not {{"key": KEY, "text": '
         f'STRING, ...}} ({type(error).__name__}: {error}).'
       ) from None
-    if not strings:
+    if not isinstance(key, str):
       raise ValueError(
-        f'{self._path}, line {number}: every value must be a string.'
+        f'{self._path}, line {number}: the key is {key!r}, which is no string.'
       )
     return key

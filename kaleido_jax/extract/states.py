@@ -27,7 +27,7 @@ class States:
     self._module, params = huggingface.load(
       folder, halves=('encoder',), dtype=dtype
     )
-    self.name = store.encoder_name(params, dtype)
+    self.name = store.encoder_name(params, dtype, vocabulary, length)
     logging.info('encoder states of %s: %s', folder, self.name)
     self._params, self._vocabulary = params, vocabulary
     self._length, self._batch_size = length, batch_size
@@ -45,7 +45,7 @@ class States:
       encode = self._vocabulary.encode_caption
       # The last batch is filled up, or it would be compiled by itself.
       full = [*some, *[''] * (size - len(some))]
-      ids = np.stack([encode(caption, self._length) for caption in full])
+      ids = np.stack([encode(text, self._length)[0] for text in full])
       states = np.asarray(self._encode(self._params, ids))
       lengths = (ids != PAD).sum(1)[: len(some)]
       found += [states[i, :length] for i, length in enumerate(lengths)]

@@ -50,8 +50,5 @@ def rgb(i: int) -> tuple[int, int, int]:
 def of(image: UInt8[np.ndarray, 'h w 3']) -> Ids:
   """The colours of a picture."""
   levels = areas.average(image, GRID) * (BINS / 256)
-  # Rounding must not lift a pure 255 out of the last bin.
-  red, green, blue = np.moveaxis(
-    np.minimum(levels.astype(int), BINS - 1), -1, 0
-  )
+  red, green, blue = np.moveaxis(levels.astype(int), -1, 0)
   return tuple((red * BINS**2 + green * BINS + blue).ravel().tolist())

@@ -5,6 +5,7 @@ and costs the prior nothing.
 """
 
 import dataclasses
+import operator
 import re
 from collections.abc import Sequence
 
@@ -25,7 +26,7 @@ class Listed:
   def freeze(self, value: Sequence[int]) -> Ids:
     if isinstance(value, str):
       raise TypeError(f'{self.name} is a list of ids, not a string.')
-    return tuple(int(i) for i in value)
+    return tuple(map(operator.index, value))
 
   def encode(self, value: Ids) -> str:
     return '#'.join(map(str, value))
@@ -43,11 +44,11 @@ class Listed:
     return tuple(found), problems + self._miscounted(tuple(found))
 
   def check(self, value: Ids) -> list[Problem]:
-    problems = [
-      self._unknown(index, str(i))
-      for index, i in enumerate(value)
-      if not 0 <= i < self.pieces
-    ]
+    problems, at = [], 0
+    for i in value:
+      if not 0 <= i < self.pieces:
+        problems.append(self._unknown(at, str(i)))
+      at += len(f'{i}#')
     return problems + self._miscounted(value)
 
   def _unknown(self, at: int, piece: str) -> Problem:

@@ -55,9 +55,13 @@ class Latents(Mapping[str, Any]):
   """
 
   def __init__(self, **values: Any):
-    self._values = {
-      name: named(name).freeze(value) for name, value in values.items()
-    }
+    frozen = {name: named(name).freeze(v) for name, v in values.items()}
+    object.__setattr__(self, '_values', frozen)
+
+  def __setattr__(self, name: str, value: Any) -> None:
+    raise AttributeError(
+      f'latents do not change; latents.replace({name}=...) gives edited ones.'
+    )
 
   def __getitem__(self, name: str) -> Any:
     return self._values[name]
@@ -115,13 +119,14 @@ class Latents(Mapping[str, Any]):
       if index >= len(parts):
         problems.append(Problem(kind.name, 0, '', 'is missing'))
       part = parts[index] if index < len(parts) else ''
-      # What is too much belongs to the last kind, which reports it.
-      extra = parts[len(kinds) :] if index == len(kinds) - 1 else []
-      if extra:
-        why = f'is more than {list(map(_name, kinds))} can hold'
-        problems += [Problem(kind.name, len(part), s, why) for s in extra]
       values[kind.name], found = kind.parse(part)
       problems += found
+    if len(parts) > len(kinds):
+      last = list(values)[-1] if values else 'latents'
+      at = len(SEPARATOR.join(parts[max(len(kinds) - 1, 0) : len(kinds)]))
+      rest = SEPARATOR.join(parts[len(kinds) :])
+      why = f'is more than {list(map(_name, kinds))} can hold'
+      problems.append(Problem(last, at, rest, why))
     return Latents(**values), problems
 
   @staticmethod
@@ -133,7 +138,7 @@ class Latents(Mapping[str, Any]):
 
   @staticmethod
   def from_strings(
-    strings: Mapping[str, str], kinds: Kinds | None = None
+    strings: Mapping[str, Any], kinds: Kinds | None = None
   ) -> 'Latents':
     """Undoes `to_strings`; strict."""
     values, problems = {}, []
@@ -141,6 +146,8 @@ class Latents(Mapping[str, Any]):
     for name, kind in chosen.items():
       if name not in strings:
         raise ValueError(f'there is no {name} in latents of {list(strings)}.')
+      if not isinstance(strings[name], str):
+        raise ValueError(f'{name} is {strings[name]!r}, which is no string.')
       values[name], found = kind.parse(strings[name])
       problems += found
     _refuse(problems)
@@ -197,7 +204,8 @@ class Latents(Mapping[str, Any]):
     """
     height, width = image.shape[:2]
     if enlarge is None:
-      enlarge = max(1, -(-256 // min(height, width)))
+      fits = max(1, 2048 // max(height, width))
+      enlarge = min(max(1, -(-256 // min(height, width))), fits)
     width, height = width * enlarge, height * enlarge
     canvas = Image.fromarray(image).resize((width, height), Image.NEAREST)
     draw = ImageDraw.Draw(canvas)

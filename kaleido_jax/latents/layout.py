@@ -1,6 +1,7 @@
 """A coarse segmentation, the sixth kind: which object covers which cell.
 
-Eight rows of eight letters, `.` for the background, `a` for the first object:
+Eight rows of eight letters, `.` for the background, `a` for the first object in
+the order of its boxes, up to nine:
 
   ......../..aaa.../..aaabb./...aabb./......../......../......../........
 

@@ -9,6 +9,7 @@ well (there the label is the last word) and written back as it was.
 """
 
 import dataclasses
+import operator
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -20,11 +21,13 @@ LIMIT = 1000  # coordinates are thousandths of the picture
 
 # A label that is there or not, then something in round brackets.
 _OBJECT = re.compile(
-  r'(?:(?:\[(?P<long>[^\[\]]*)\]|(?P<short>[^\s\[\]()]+)) ?)?'
+  # From the beginning of a word: or a long one would be tried from each letter.
+  r'(?:(?:\[(?P<long>[^\[\]]*)\]|(?<![^\s\[\]()])(?P<short>[^\s\[\]()]+)) *)?'
   r'\((?P<inside>[^()]*)\)'
 )
 _CLOSING = tuple('.,;:!?')  # no blank between an object and these
-_NUMBER = re.compile(r'[+-]?\d{1,9}')
+_NUMBER = re.compile(r'[+-]?[0-9]{1,9}')
+_BRACKET = re.compile(r'[\[\]()]')
 
 Segments = tuple[Any, ...]  # str, or an object with a label
 
@@ -40,6 +43,11 @@ class Placed:
 
   def freeze(self, value: Sequence) -> Segments:
     """A tuple, in which no string is empty and no two are neighbours."""
+    if isinstance(value, str):
+      raise TypeError(
+        f'{self.name} is a list of strings and {self.thing.__name__}s; to read '
+        'a string, use Latents.parse.'
+      )
     merged = []
     for segment in value:
       if segment == '':
@@ -80,16 +88,19 @@ class Placed:
 
   def parse(self, string: str) -> tuple[Segments, list[Problem]]:
     """What is no object stays as words."""
-    segments, problems, done = [], [], 0
+    segments, problems, done, refused = [], [], 0, []
     for match in _OBJECT.finditer(string):
       thing = self._read(match, problems)
       if thing is None:
+        refused.append(match.span())
         continue
       before = string[done : match.start()]
       segments += self._words(before, starts=done == 0)
+      problems += self._brackets(before, done, refused)
       segments.append(thing)
       done = match.end()
     segments += self._words(string[done:], starts=done == 0, ends=True)
+    problems += self._brackets(string[done:], done, refused)
     return self.freeze(segments), problems
 
   def _words(self, text: str, *, starts: bool, ends: bool = False) -> list[str]:
@@ -97,6 +108,16 @@ class Placed:
     text = text if starts else text.removeprefix(' ')
     text = text if ends else text.removesuffix(' ')
     return [words.unescape(text)]
+
+  def _brackets(self, text: str, at: int, refused) -> list[Problem]:
+    """Brackets of no object: often of one that lost the other bracket."""
+    found = [match.start() + at for match in _BRACKET.finditer(text)]
+    why = 'is a bracket of no object; in plain words write %28 %29 %5B %5D'
+    return [
+      Problem(self.name, place, text[place - at :][:20], why)
+      for place in found
+      if not any(start <= place < end for start, end in refused)
+    ]
 
   def _read(self, match: re.Match, problems: list[Problem]):
     def refuse(why):
@@ -150,14 +171,15 @@ class Placed:
       ink = INKS[index % len(INKS)]
       thing.draw(draw, 'white', width, height, line + 2)
       x, y = thing.draw(draw, ink, width, height, line)
-      if thing.label in said:
+      label = ' '.join(thing.label.split())
+      if label in said:
         continue
-      said.add(thing.label)
+      said.add(label)
       # Not over the edge, where nobody could read it.
-      x = min(x, width - draw.textlength(thing.label, font_size=size) - 2)
+      x = min(x, width - draw.textlength(label, font_size=size) - 2)
       draw.text(
         (max(x, 2), min(max(y, 1), height - 1.3 * size)),
-        thing.label,
+        label,
         fill=ink,
         stroke_width=2,
         stroke_fill='white',
@@ -173,7 +195,8 @@ def check_range(thing, names: Sequence[str], limit: int = LIMIT) -> None:
   """Refuses coordinates outside 0..limit, and what is no whole number."""
   for name in names:
     value = getattr(thing, name)
-    if type(value) is not int:
+    if isinstance(value, bool) or not hasattr(value, '__index__'):
       raise TypeError(f'{name}={value!r} is not a whole number.')
     if not 0 <= value <= limit:
       raise ValueError(f'has {name}={value}, outside 0..{limit}')
+    object.__setattr__(thing, name, operator.index(value))  # numpy's become int

@@ -9,6 +9,7 @@ rows between belong to nobody here.
 """
 
 import functools
+import hashlib
 import itertools
 import pathlib
 import re
@@ -70,6 +71,11 @@ class Vocabulary:
     return sentencepiece.SentencePieceProcessor(model_file=str(self._file))
 
   @functools.cached_property
+  def fingerprint(self) -> str:
+    """Changes when the pieces do."""
+    return hashlib.sha256(self._file.read_bytes()).hexdigest()[:16]
+
+  @functools.cached_property
   def separator(self) -> int:
     """The piece that stands between two kinds."""
     pieces = self._pieces.encode(SEPARATOR.strip())
@@ -80,10 +86,12 @@ class Vocabulary:
     """The pieces of a text, without an end."""
     return self._pieces.encode(text)
 
-  def encode_caption(self, text: str, length: int) -> Int32[np.ndarray, ' l']:
-    """Pieces and EOS, padded; what is too long is cut at a word."""
-    ids, _ = self._cut(self.encode(text), length - 1)
-    return pad(ids + [EOS], length)
+  def encode_caption(
+    self, text: str, length: int
+  ) -> tuple[Int32[np.ndarray, ' l'], bool]:
+    """Pieces and EOS, padded; and whether it was too long and cut at a word."""
+    ids, cut = self._cut(self.encode(text), length - 1)
+    return pad(ids + [EOS], length), cut
 
   def encode_latents(
     self, latents: Latents, lengths: Mapping[str, int]
@@ -92,7 +100,9 @@ class Vocabulary:
     z, cut = [], []
     for index, kind in enumerate(self.kinds):
       ids, shorter = self._cut(
-        self._encode_kind(kind, latents[kind.name]), lengths[kind.name]
+        self._encode_kind(kind, latents[kind.name]),
+        lengths[kind.name],
+        objects=hasattr(kind, 'thing'),
       )
       z += [self.separator] * (index > 0) + ids
       cut += [kind.name] * shorter
@@ -125,7 +135,9 @@ class Vocabulary:
       len(ids),
     ]:
       kind = kinds[len(parts)] if len(parts) < len(kinds) else None
-      parts.append(self._decode_part(ids[start:end], kind))
+      part = self._decode_part(ids[start:end], kind)
+      # A bar that is no separator is a part of the text: it shifts nothing.
+      parts.append(part.replace('|', '%7C'))
       start = end + 1
     return SEPARATOR.join(parts)
 
@@ -167,18 +179,22 @@ class Vocabulary:
         return f'<{kind.name}_{i - first}>'
     return f'<row_{i}>'
 
-  def _cut(self, ids: list[int], length: int) -> tuple[list[int], bool]:
-    """At most `length` ids, cut where a word begins and no bracket is open.
+  def _cut(
+    self, ids: list[int], length: int, *, objects: bool = False
+  ) -> tuple[list[int], bool]:
+    """At most `length` ids, cut where a word begins.
 
-    Half a word would be another word, and half a box no box.
+    Half a word would be another word. Among objects, also where no bracket is
+    open: half a box is no box. (In plain words a bracket may never close.)
     """
     if len(ids) <= length:
       return ids, False
+    known = self._pieces.get_piece_size()
     pieces = [self._token(i) for i in ids[: length + 1]]
     end, depth = 0, 0
     for n, piece in enumerate(pieces):
-      begins = piece.startswith(('▁', '<'))
-      if n and begins and depth == 0 and not _bracketed(pieces, n):
+      begins = n and (piece.startswith('▁') or ids[n] >= known)
+      if begins and not (objects and (depth or _bracketed(pieces, n))):
         end = n
       depth += sum(map(piece.count, _OPEN)) - sum(map(piece.count, _CLOSE))
     # One word longer than everything allowed is cut anywhere.

@@ -1,24 +1,33 @@
 """Free text inside a latent, and what does not parse.
 
 `|` separates kinds, `#` separates ids, brackets enclose labels and coordinates.
-In free text these five are written as percent codes, as in a web address:
+In free text these are written as percent codes, as in a web address:
 
   50% | a box (left)  ->  50% %7C a box %28left%29
 
-The T5 vocabulary has no backslash, so the usual escape would be lost. A percent
-sign is itself escaped only before something that would read as a code.
+The T5 vocabulary has no backslash, so the usual escape would be lost. T5 also
+turns wide and circled forms into plain ones, '｜' into '|', and SentencePiece
+takes '▁' for a blank: they are coded too. A percent sign is itself coded only
+before something that would read as a code.
 """
 
+import functools
 import re
+import unicodedata
 from typing import NamedTuple
 
 RESERVED = '|#[]()'
-_CODES = {f'%{ord(char):02X}': char for char in RESERVED + '%'}
-_SPECIAL = re.compile(
-  f'[{re.escape(RESERVED)}]|%(?={"|".join(code[1:] for code in _CODES)})'
+_CODE_OF_CHARACTER = re.compile(  # one character in UTF-8
+  '%[0-7][0-9A-F]|%[CD][0-9A-F]%[89AB][0-9A-F]'
+  '|%E[0-9A-F](?:%[89AB][0-9A-F]){2}|%F[0-7](?:%[89AB][0-9A-F]){3}'
 )
-_CODE = re.compile('|'.join(_CODES))
-_SIDES = re.compile(r'\b(left|right)(most|hand)?\b', re.IGNORECASE)
+_PLAIN = re.compile(r'[|#\[\]()]|%(?=[0-9A-F]{2})|[^\x00-\x7f]')
+_SIDES = re.compile(r'\b(left|Left|LEFT|right|Right|RIGHT)(most|hand)?\b')
+_OTHER = {
+  form(a): form(b)
+  for a, b in (('left', 'right'), ('right', 'left'))
+  for form in (str.lower, str.capitalize, str.upper)
+}
 
 
 class Problem(NamedTuple):
@@ -34,11 +43,34 @@ class Problem(NamedTuple):
 
 
 def escape(text: str) -> str:
-  return _SPECIAL.sub(lambda match: f'%{ord(match[0]):02X}', text)
+  return _PLAIN.sub(_coded, text)
 
 
 def unescape(text: str) -> str:
-  return _CODE.sub(lambda match: _CODES[match[0]], text)
+  return _CODE_OF_CHARACTER.sub(_decoded, text)
+
+
+def _coded(match: re.Match) -> str:
+  character = match[0]
+  if character != '%' and not _is_special(character):
+    return character
+  return ''.join(f'%{byte:02X}' for byte in character.encode())
+
+
+def _decoded(match: re.Match) -> str:
+  try:
+    character = bytes.fromhex(match[0].replace('%', '')).decode()
+  except UnicodeDecodeError:
+    return match[0]
+  # Other codes are somebody's text: "50%20off" stays as it is.
+  return character if character == '%' or _is_special(character) else match[0]
+
+
+@functools.lru_cache(4096)
+def _is_special(character: str) -> bool:
+  """Whether it is reserved, or might be taken for something that is."""
+  plain = unicodedata.normalize('NFKC', character)
+  return character == '▁' or any(c in RESERVED + '%' for c in plain)
 
 
 def mirror(text: str) -> str:
@@ -46,14 +78,4 @@ def mirror(text: str) -> str:
 
   Words alone decide: 'the right answer' changes too.
   """
-
-  def swap(match):
-    word = match[1]
-    other = 'right' if word.lower() == 'left' else 'left'
-    if word.isupper():
-      other = other.upper()
-    elif word[0].isupper():
-      other = other.capitalize()
-    return other + (match[2] or '')
-
-  return _SIDES.sub(swap, text)
+  return _SIDES.sub(lambda m: _OTHER[m[1]] + (m[2] or ''), text)

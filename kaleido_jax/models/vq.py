@@ -5,7 +5,7 @@
 
 Mixers (Tolstikhin et al., 2021) let every token see the whole picture. All of
 it is matrix products, written so that numpy runs them as well as jax: data
-workers measure vokens without touching jax.
+workers measure vokens without asking for a device.
 """
 
 import functools
@@ -114,6 +114,10 @@ def of(image: UInt8[np.ndarray, 'h w 3']) -> tuple[int, ...]:
 
 def picture(vokens: tuple[int, ...]) -> UInt8[np.ndarray, '32 32 3']:
   """What vokens look like."""
+  if len(vokens) != TOKENS or not all(0 <= i < CODES for i in vokens):
+    raise ValueError(
+      f'a picture has {TOKENS} vokens of 0..{CODES - 1}, not {vokens}.'
+    )
   params = embedded()
   x = decode(params, params['codes'][None, list(vokens)])[0]
   return np.clip(x * 127.5 + 128, 0, 255).astype(np.uint8)

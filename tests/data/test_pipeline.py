@@ -205,9 +205,16 @@ def test_too_much_damage_stops_the_run_with_the_counts():
   tally = reading.Tally(max_share=0.01)
   broken = [BadRecord('truncated', str(i)) for i in range(10)]
   tally.add(100, broken)  # 10 of 1000 at the start are let pass
-  with pytest.raises(RuntimeError, match=r'11 of 111 .*1 empty, 10|10 trunc'):
+  with pytest.raises(RuntimeError, match=r'11 of 111 .*10 truncated, 1 empty'):
     tally.add(0, [BadRecord('empty', 'x')])
   assert tally.reasons == {'truncated': 10, 'empty': 1}
+
+
+@pytest.mark.parametrize('length', [3, 23, 69, 587])
+def test_every_record_has_stand_ins_other_than_itself(length):
+  for index in range(length):
+    tried = {reading.stand_in(index, attempt, length) for attempt in range(100)}
+    assert len(tried) > 1
 
 
 def test_nothing_readable_at_all_is_an_error_that_names_a_record():

@@ -1,6 +1,7 @@
 """Examples on disk."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -72,3 +73,76 @@ def test_what_is_there_is_plain_to_read(tmp_path):
     'shards': [10, 10, 5],
     'note': 'x',
   }
+
+
+def test_more_shards_than_files_may_be_open(tmp_path, monkeypatch):
+  monkeypatch.setattr(records, 'MAX_OPEN_FILES', 3)
+  found = write(tmp_path / 'a', count=40, shard_size=2)
+  rng = np.random.default_rng(0)
+  for i in rng.integers(0, 40, 200).tolist():
+    assert found[i]['number'] == i
+  assert found._open.cache_info().currsize == 3
+  with pytest.raises(IndexError, match='no record 40 of 40'):
+    found[40]
+
+
+def test_empty_shards_are_no_gap(tmp_path):
+  unfinished = records.Unfinished(tmp_path / 'a')
+  for shard, keys in enumerate(['', 'ab', '', 'c', '']):
+    unfinished.add(shard, [{'key': key} for key in keys])
+  unfinished.finish(kind='test', about={})
+  found = records.Records(tmp_path / 'a', kind='test', command='')
+  assert [found[i]['key'] for i in range(3)] == list('abc')
+  assert found.find('c') == {'key': 'c'}
+
+
+@pytest.mark.parametrize('at', range(1, 9))
+def test_killed_while_it_finishes_it_can_finish_again(
+  tmp_path, monkeypatch, at
+):
+  """Dies at the n-th time that it touches the disk."""
+  calls = [0]
+
+  def dying(real):
+    def step(*args, **options):
+      calls[0] += 1
+      if calls[0] == at:
+        raise KeyboardInterrupt
+      return real(*args, **options)
+
+    return step
+
+  def unfinished():
+    return records.Unfinished(tmp_path / 'a', inputs={'a': 1})
+
+  first = unfinished()
+  for shard in range(3):
+    first.add(shard, [{'key': f'k{shard}'}] * (shard > 0))
+  with monkeypatch.context() as patch:
+    for name in ('rename', 'unlink', 'write_text'):
+      real = getattr(pathlib.Path, name)
+      patch.setattr(pathlib.Path, name, dying(real))
+    try:
+      first.finish(kind='test', about={})
+    except KeyboardInterrupt:
+      pass
+  if not (tmp_path / 'a').exists():
+    unfinished().finish(kind='test', about={})
+  found = records.Records(tmp_path / 'a', kind='test', command='')
+  assert [found[i]['key'] for i in range(len(found))] == ['k1', 'k2']
+
+
+def test_two_may_finish_at_once(tmp_path):
+  first = records.Unfinished(tmp_path / 'a')
+  second = records.Unfinished(tmp_path / 'a')
+  first.add(0, [{'key': 'a'}])
+  second.add(1, [{'key': 'b'}])
+  first.finish(kind='test', about={})
+  assert len(records.Records(tmp_path / 'a', kind='test', command='')) == 2
+
+
+def test_a_missing_shard_is_not_passed_over(tmp_path):
+  unfinished = records.Unfinished(tmp_path / 'a')
+  unfinished.add(1, [{'key': 'b'}])
+  with pytest.raises(ValueError, match=r'lacks shards; it has \[1\]'):
+    unfinished.finish(kind='test', about={})

@@ -28,6 +28,10 @@ class Photographs:
     return Example(f'n{index}.jpg', image, f'photo {index}', Latents())
 
 
+def name_of(params, dtype, length=5):
+  return store.encoder_name(params, dtype, Vocabulary(), length)
+
+
 def write(folder, *, source='photographs-1', encoder='', **changed):
   rows = [
     {'key': 'n1.jpg', 'latents': {'text': 'one', 'voken': '1#63'}},
@@ -95,7 +99,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 
 def test_cached_states_come_along_padded_to_the_caption(tmp_path):
-  encoder = store.encoder_name(PARAMS, 'float16')
+  encoder = name_of(PARAMS, 'float16')
   folder = write(tmp_path / 'latents', encoder=encoder)
   joined = store.Joined(Photographs(), folder, kinds=(), encoder=encoder)
   example = joined[0]._replace(caption='')
@@ -122,11 +126,26 @@ def test_cached_states_come_along_padded_to_the_caption(tmp_path):
 def test_states_of_another_encoder_or_precision_are_refused(
   tmp_path, params, dtype
 ):
-  name = store.encoder_name(PARAMS, 'float16')
+  name = name_of(PARAMS, 'float16')
   folder = write(tmp_path / 'latents', encoder=name)
-  other = store.encoder_name(params, dtype)
+  other = name_of(params, dtype)
   with pytest.raises(ValueError, match='cached_memory=False'):
     store.Joined(Photographs(), folder, kinds=(), encoder=other)
+
+
+def test_states_are_of_a_vocabulary_a_length_and_all_parameters(t5_like):
+  words, others = Vocabulary(), Vocabulary(t5_like)
+  turned = {'b': {'x': np.ones(2)}, 'a': {'x': np.zeros(2)}}
+  names = {
+    name_of(PARAMS, 'float32'),
+    name_of(PARAMS, 'float32', length=6),
+    store.encoder_name(PARAMS, 'float32', others, 5),
+    name_of(turned, 'float32'),
+  }
+  assert len(names) == 4
+  again = dict(sorted(turned.items()))  # in whatever order they come
+  assert name_of(again, 'float32') == name_of(turned, 'float32')
+  assert words.fingerprint != others.fingerprint
 
 
 def test_bfloat16_states_survive(tmp_path):

@@ -76,7 +76,10 @@ def run(config):
 
 def encoder_name(config) -> str:
   _, params = huggingface.load(config.extract.t5, halves=('encoder',))
-  return store.encoder_name(params, 'float32')
+  words = sources.vocabulary(config.data, config.latents)
+  return store.encoder_name(
+    params, 'float32', words, config.data.caption_length
+  )
 
 
 def test_from_files_to_a_batch_of_training(config):
@@ -187,6 +190,8 @@ def test_parts_share_the_work(config):
   [
     ({'file': '', 't5': ''}, 'nothing to extract.*config.extract.file='),
     ({'part': '1'}, 'part=.1. is not of the form 0/4'),
+    ({'part': '4/4'}, 'part=.4/4. is not of the form 0/4'),
+    ({'shard_size': 0}, 'shard_size=0'),
     ({'file': 'nowhere.jsonl'}, 'no file nowhere.jsonl.*a line of JSON'),
     ({'t5': 'nowhere'}, 'nowhere has no config.json'),
   ],
@@ -208,8 +213,8 @@ def test_a_line_that_is_no_json_is_named(tmp_path):
   path.write_text('{"key": "a", "text": "b"}\n{"text": "no key"}\n')
   with pytest.raises(ValueError, match='line 2: this is not'):
     LatentsFile(path)
-  path.write_text('{"key": "a", "text": 3}\n')
-  with pytest.raises(ValueError, match='line 1: every value must be a string'):
+  path.write_text('{"key": 3}\n')
+  with pytest.raises(ValueError, match='line 1: the key is 3'):
     LatentsFile(path)
 
 
@@ -222,3 +227,27 @@ def test_latents_are_found_in_any_order(tmp_path):
   assert all(found[f'k{i}'] == {'text': 'ü' * i} for i in range(50))
   with pytest.raises(BadRecord, match='k50: no latents'):
     found['k50']
+
+
+def test_lines_of_one_key_are_put_together(tmp_path):
+  """A captioner's file and a detector's, one after the other."""
+  path = tmp_path / 'latents.jsonl'
+  lines = [{'key': 'a', 'text': 'x', 'score': 0.5}, {'key': 'a', 'bbox': 'y'}]
+  text = '\r\n'.join(map(json.dumps, lines))
+  path.write_bytes(b'\xef\xbb\xbf' + text.encode())  # as Windows writes it
+  assert LatentsFile(path)['a'] == {'text': 'x', 'score': 0.5, 'bbox': 'y'}
+
+
+def test_latents_that_cannot_be_used_are_counted_not_raised(config):
+  with open(config.extract.file, 'a') as file:
+    file.write('{"key": "000000005", "text": "\\ud800"}\n')  # half a letter
+    file.write('{"key": "000000004", "text": 7}\n')
+  config.extract.t5 = ''
+  run(config)
+  assert len(contents(config.data.store)) == 5  # about, and four
+
+
+def test_what_needs_no_store_is_told_so(config):
+  config.latents, config.extract.t5 = ('color',), ''
+  with pytest.raises(ValueError, match='webdataset needs no store'):
+    run(config)

@@ -7,7 +7,7 @@ from kaleido_jax.latents import Blob, Box, Latents
 # Any printable character of any script; separators and brackets more often.
 CHARACTERS = st.one_of(
   st.characters(exclude_categories=('C', 'Zl', 'Zp')),
-  st.sampled_from('|#[]()%, 0123456789'),
+  st.sampled_from('|#[]()%, 0123456789▁｜（％'),
 )
 TEXTS = st.text(CHARACTERS, max_size=30)
 COORDINATE = st.integers(0, 1000)

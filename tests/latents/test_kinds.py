@@ -102,12 +102,14 @@ def test_escapes_are_as_few_as_can_be():
   assert words.escape('50% off, 100 %') == '50% off, 100 %'
   assert words.escape('a|b (c) #1 [d]') == 'a%7Cb %28c%29 %231 %5Bd%5D'
   assert words.escape('%7C') == '%257C' and words.unescape('%257C') == '%7C'
+  assert words.unescape('50%20off') == '50%20off'  # nobody's code
 
 
 def test_only_whole_words_change_sides():
   text = 'Left of the RIGHT one, leftover, the leftmost and bright'
   mirrored = 'Right of the LEFT one, leftover, the rightmost and bright'
   assert words.mirror(text) == mirrored
+  assert words.mirror('LeFt rıght') == 'LeFt rıght'
 
 
 def test_boxes_and_blobs_are_drawn_where_they_are():

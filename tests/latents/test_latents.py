@@ -3,6 +3,7 @@
 import dataclasses
 import pickle
 import re
+import time
 
 import drawn
 import numpy as np
@@ -105,6 +106,12 @@ PUG = Box(label='pink pug', x1=10, y1=20, x2=300, y2=400)
     ('....', ('layout',), '4 cells long, not 8'),
     ('.......z', ('layout',), 'letters other than'),
     ('a | b', ('text',), "'b' is more than"),
+    ('abc', (), "'abc' is more than"),
+    ('Dog (1, 33, 995, 995 resting', ('bbox',), 'bracket of no object'),
+    ('[pink pug (1, 2, 3, 4)', ('bbox',), 'character 0.*bracket of no object'),
+    ('dog [1, 2, 3, 4]', ('bbox',), 'character 4.*bracket of no object'),
+    ('a dog (brown)', ('bbox',), 'not a list of whole numbers'),
+    ('dog (١, 2, 3, 4)', ('bbox',), 'not a list of whole numbers'),
     ('a', ('text', 'color'), 'color, character 0.*is missing'),
   ],
 )
@@ -131,6 +138,22 @@ def test_validate_names_what_a_typed_edit_broke():
   with pytest.raises(ValueError, match='text.*is missing'):
     Latents(color=[0] * 16).validate(('text', 'color'))
   assert Latents(text='fine').validate()
+
+
+def test_blanks_before_the_numbers_do_not_lose_the_label():
+  (dog,) = Latents.from_string('Dog   (1, 2, 3, 4)', ('bbox',)).boxes
+  assert dog.label == 'Dog'
+
+
+def test_a_very_long_word_is_read_in_time():
+  started = time.perf_counter()
+  Latents.parse('a' * 100_000 + ' (', ('bbox',))
+  assert time.perf_counter() - started < 1
+
+
+def test_a_string_is_no_list_of_segments():
+  with pytest.raises(TypeError, match='Latents.parse'):
+    Latents(bbox='a dog')
 
 
 def test_an_impossible_box_cannot_be_made():
@@ -240,6 +263,8 @@ def test_latents_are_values():
   assert hash(value) == hash(Latents(bbox=[PUG], text='a'))
   with pytest.raises(TypeError):
     value['text'] = 'b'
+  with pytest.raises(AttributeError, match='latents.replace'):
+    value.text = 'b'
   with pytest.raises(AttributeError, match='no color in these latents'):
     _ = value.colors
   with pytest.raises(ValueError, match="'depth' is no kind"):

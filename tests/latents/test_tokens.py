@@ -98,16 +98,18 @@ def test_what_is_too_long_is_cut_between_words_and_never_in_a_box(length):
 
 
 def test_captions_are_ended_padded_and_cut_at_a_word():
-  ids = ALL.encode_caption('a red circle', 12)
+  ids, cut = ALL.encode_caption('a red circle', 12)
+  assert not cut
   assert ids.shape == (12,) and ids.dtype == np.int32
   assert ALL.decode(ids) == 'a red circle'
   assert (ids == EOS).sum() == 1 and (
     ids[np.argmax(ids == EOS) + 1 :] == 0
   ).all()
-  long = ALL.encode_caption('a red circle ' * 20, 12)
+  long, cut = ALL.encode_caption('a red circle ' * 20, 12)
+  assert cut
   assert long[-1] == EOS or long[-1] == PAD
   assert ALL.decode(long).split()[-1] in ('a', 'red', 'circle')
-  assert ALL.decode(ALL.encode_caption('', 4)) == ''
+  assert ALL.decode(ALL.encode_caption('', 4)[0]) == ''
 
 
 def test_a_vocabulary_like_t5s_goes_through_the_same_code(t5_like):
@@ -147,3 +149,57 @@ def test_the_embedded_vocabulary_is_small_and_reads_as_t5s_does():
   assert tokens.EMBEDDED.stat().st_size <= 100_000
   pieces = sentencepiece.SentencePieceProcessor(model_file=str(tokens.EMBEDDED))
   assert (pieces.pad_id(), pieces.eos_id(), pieces.unk_id()) == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+  'caption',
+  ['so happy :) ' + 'a dog sits on ' * 20, 'a [dog ' + 'sits on a ' * 20],
+)
+def test_brackets_in_a_caption_do_not_cut_it_short(caption):
+  ids, cut = ALL.encode_caption(caption, 40)
+  assert cut and (ids != PAD).sum() > 35
+  assert caption.startswith(ALL.decode(ids))
+
+
+@pytest.mark.parametrize('length', range(2, 40))
+@pytest.mark.parametrize(
+  'text',
+  ['Experts explain quartz: XYZ-axes', '日本語 の 文字', 'Ünïcödé wörds X'],
+)
+def test_words_of_strange_letters_are_not_cut_in_two(text, length):
+  """The small vocabulary writes them as bytes."""
+  vocabulary = Vocabulary(kinds=('text',))
+  z, cut = vocabulary.encode_latents(Latents(text=text), {'text': length})
+  found = vocabulary.decode(z)
+  if not cut:
+    assert found == text
+  elif ' ' in found or found == text.split()[0]:
+    assert text.startswith(found) and text[len(found)] == ' '
+
+
+def test_a_bar_that_is_no_separator_shifts_nothing(t5_like):
+  for vocabulary in (
+    Vocabulary(kinds=('text', 'color')),
+    Vocabulary(t5_like, kinds=('text', 'color'), rows=64),
+  ):
+    value = Latents(text='a dog', color=range(16))
+    z, _ = vocabulary.encode_latents(value, LENGTHS)
+    bars = [
+      i
+      for i in range(vocabulary.rows)
+      if i != vocabulary.separator and '|' in vocabulary.decode([i, i])
+    ]
+    ids = z.tolist()
+    for bar in bars:
+      assert vocabulary.decode([*ids[:1], bar, *ids[1:]]).endswith('#14#15')
+
+
+def test_wide_forms_of_bars_and_brackets_are_no_syntax(t5_like):
+  """T5 normalises them to plain ones."""
+  vocabulary = Vocabulary(t5_like, kinds=('text', 'color'), rows=64)
+  value = Latents(text='a ｜ dog（3）⑴ ％7C', color=range(16))
+  z, _ = vocabulary.encode_latents(value, LENGTHS)
+  assert (z == vocabulary.separator).sum() == 1
+  string = value.to_string()
+  assert not set(string.partition(' | ')[0]) & set('｜（）⑴％')
+  assert Latents.from_string(string, ('text', 'color')) == value

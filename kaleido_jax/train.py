@@ -78,6 +78,7 @@ def run(config: ConfigDict, *, workdir: str) -> None:
 
     step = states.build_step(config, model, mesh, words.separator)
     told = Told()
+    stack.callback(told.close)
     pending = None  # what the step before says: fetched while this one runs
     for count in range(first + 1, end + 1):
       started = time.perf_counter()
@@ -194,7 +195,10 @@ class Told:
 
   def __init__(self):
     self.to_stop = False
-    signal.signal(signal.SIGTERM, self._stop)
+    self._before = signal.signal(signal.SIGTERM, self._stop)
+
+  def close(self) -> None:
+    signal.signal(signal.SIGTERM, self._before)
 
   def _stop(self, number, frame) -> None:
     del number, frame

@@ -4,58 +4,34 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from pyramids import (
+  CLASS_A,
+  CZ,
+  DDPM,
+  EVERY,
+  NULL,
+  NUM,
+  PAIR,
+  POINT,
+  SCHEDULES,
+  TOY,
+  XS,
+  C,
+  close,
+  estimate,
+  mix,
+  model,
+)
 
 from kaleido_jax.diffusion import (
   cads,
   denoiser,
   guidance,
-  mixture,
   sampler,
   schedule,
 )
 
-SCHEDULES = (schedule.create('squared_cosine', 1000),)
-PAIR = SCHEDULES[0].pyramid((2, 1))
-POINT = schedule.at(PAIR, jnp.array(400))
-XS = (
-  jax.random.normal(jax.random.key(0), (3, 4, 4, 1)),
-  jax.random.normal(jax.random.key(1), (3, 2, 2, 1)),
-)
-NULL, C, CZ = (
-  jax.random.normal(jax.random.key(seed), (3, 5)) for seed in (2, 3, 4)
-)
-TOY = mixture.toy()
-EVERY = jnp.full((1, 4), 0.25)
-CLASS_A = jnp.array([[0.5, 0.5, 0, 0]])
-NUM = 10_000
-DDPM = sampler.SOLVERS['ddpm']
 traced = []
-
-
-def model(xs, point, condition):
-  """Some smooth function of everything."""
-  pooled = condition.sum(1)
-  return tuple(
-    jnp.tanh(x + schedule.expand(pooled, x)) * a + x * s
-    for x, a, s in zip(xs, point.alphas, point.sigmas, strict=True)
-  )
-
-
-def estimate(guided, point=POINT, xs=XS, state=None):
-  state = guided.init(xs) if state is None else state
-  return guided.apply(xs, point, state)[0]
-
-
-def close(got, wanted, atol=1e-5):
-  for x, y in zip(got, wanted, strict=True):
-    np.testing.assert_allclose(x, y, atol=atol)
-
-
-def mix(*terms):
-  """A weighted sum of pyramids, in float64."""
-  return tuple(
-    sum(weight * np.float64(x[i]) for weight, x in terms) for i in range(2)
-  )
 
 
 @jax.jit
@@ -246,48 +222,6 @@ def test_rescaling_restores_each_images_deviation():
     assert np.abs(deviations[2] - deviations[1]).max() > 0.01
 
 
-def test_apg_that_keeps_everything_is_plain_guidance():
-  ladder = guidance.by_condition(model, NULL, C)
-  everything = guidance.Projection(parallel=1.0)
-  got = estimate(guidance.guide(ladder, 6.0, projection=everything))
-  close(got, estimate(guidance.guide(ladder, 6.0)))
-
-
-def test_apg_is_orthogonal_to_the_estimate_and_no_longer_than_its_radius():
-  ladder = guidance.by_condition(model, NULL, C)
-  top = model(XS, POINT, C)
-  plain = mix((5.0, top), (-5.0, model(XS, POINT, NULL)))
-  for radius in (np.inf, 0.1):
-    projection = guidance.Projection(radius=radius)
-    got = estimate(guidance.guide(ladder, 6.0, projection=projection))
-    for x, y, d in zip(got, top, plain, strict=True):
-      moved = np.float64(x - y).reshape(3, -1)
-      y, d = np.float64(y).reshape(3, -1), d.reshape(3, -1)
-      assert np.abs((moved * y).sum(1)).max() < 1e-4
-      if radius == np.inf:
-        # Pythagoras: what is left is the plain direction less its shadow.
-        shadow = (d * y).sum(1) / np.linalg.norm(y, axis=1)
-        left = np.sqrt((d**2).sum(1) - shadow**2)
-        np.testing.assert_allclose(np.linalg.norm(moved, axis=1), left, 1e-4)
-      else:
-        assert np.linalg.norm(moved, axis=1).max() <= 5 * radius * 1.0001
-
-
-def test_apg_remembers_past_directions():
-  ladder = guidance.by_condition(model, NULL, C)
-  points = [schedule.at(PAIR, jnp.array(t)) for t in (500, 450, 400)]
-  projection = guidance.Projection(parallel=1.0, momentum=-0.5)
-  guided = guidance.guide(ladder, 3.0, projection=projection)
-  state, average = guided.init(XS), 0.0
-  for point in points:
-    got, state = guided.apply(XS, point, state)
-    top, bottom = model(XS, point, C), model(XS, point, NULL)
-    average = np.float64(top[0]) - bottom[0] - 0.5 * average
-    np.testing.assert_allclose(got[0], top[0] + 2 * average, atol=1e-5)
-  fresh, _ = guided.apply(XS, points[-1], guided.init(XS))
-  assert np.abs(fresh[0] - got[0]).max() > 1e-3
-
-
 def test_nothing_to_guide_by_is_finite():
   def zero(xs, point, condition):
     return jax.tree.map(jnp.zeros_like, xs)
@@ -326,73 +260,6 @@ def test_the_null_condition_is_not_annealed():
   np.testing.assert_array_equal(condition[0::2], np.zeros((3, 2, 8)))
   np.testing.assert_allclose(condition[1::2], noisy(POINT), atol=1e-6)
   assert np.abs(condition[1::2] - y).max() > 0.1
-
-
-def pairwise(x):
-  distances = np.linalg.norm(np.asarray(x)[:, None] - x[None], axis=-1)
-  return distances[np.triu_indices(len(x), 1)].mean()
-
-
-def test_particles_spread():
-  free = denoiser.conditional(TOY.model, CLASS_A)
-
-  @jax.jit
-  def run(weight, keys):
-    (x,), _ = sampler.sample(
-      guidance.particles(free, weight),
-      SCHEDULES,
-      sampler.grid(100, 1000, spacing='trailing'),
-      sampler.gaussian(keys, [(2,)]),
-      solver=DDPM,
-    )
-    return x
-
-  def spread(weight):
-    return np.mean(
-      [pairwise(run(weight, sampler.keys(s, np.arange(16)))) for s in range(8)]
-    )
-
-  together = spread(0.0)
-  assert spread(0.3) > 1.1 * together
-  assert spread(-0.3) < 1.02 * together
-
-
-def test_particles_add_to_the_score():
-  free = denoiser.conditional(TOY.model, CLASS_A)
-  x = jax.random.normal(jax.random.key(0), (5, 2))
-  point = schedule.at(SCHEDULES, jnp.array(500))
-  (alpha,), (sigma,) = point.alphas, point.sigmas
-
-  def score(guided):
-    return (alpha * estimate(guided, point, (x,))[0] - x) / sigma**2
-
-  pushed = score(guidance.particles(free, 0.7)) - score(free)
-  (push,) = jax.grad(guidance.log_potential)((x,))
-  np.testing.assert_allclose(pushed, 0.7 * push, atol=1e-5)
-  close(
-    estimate(guidance.particles(free, 0.0), point, (x,)),
-    estimate(free, point, (x,)),
-    1e-6,
-  )
-
-
-def test_the_push_is_away_from_neighbours():
-  # By hand: sum_j 2 (x_i - x_j) k_ij / h, h the median square over log n.
-  x = np.random.default_rng(0).normal(size=(5, 3))
-  difference = x[:, None] - x[None]
-  squares = (difference**2).sum(-1)
-  h = np.median(squares[np.triu_indices(5, 1)]) / np.log(5)
-  wanted = (2 / h * np.exp(-squares / h)[..., None] * difference).sum(1)
-  (got,) = jax.grad(guidance.log_potential)((jnp.float32(x),))
-  np.testing.assert_allclose(got, wanted, atol=1e-5)
-
-
-def test_one_particle_is_alone_and_equal_ones_are_finite():
-  free = denoiser.conditional(TOY.model, CLASS_A)
-  point = schedule.at(SCHEDULES, jnp.array(500))
-  for x in (jnp.ones((1, 2)), jnp.ones((4, 2))):
-    pushed = estimate(guidance.particles(free, 5.0), point, (x,))
-    close(pushed, estimate(free, point, (x,)), 1e-4)
 
 
 def test_all_methods_compose_and_none_of_their_numbers_compiles():

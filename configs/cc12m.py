@@ -14,6 +14,7 @@ from configs import default
 
 def get_config(variant: str = '256') -> ConfigDict:
   config = default.get_config()
+  config.data.update(source='webdataset', path='cc12m')  # img2dataset's shards
   if variant == '64':
     config.image_shapes = ((64, 64, 3),)
     config.model.denoiser = default.unet()

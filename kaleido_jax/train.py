@@ -99,7 +99,12 @@ def run(config: ConfigDict, *, workdir: str) -> None:
     tell(config, report, pending, last=True)
     checkpoints.wait()
 
-  logging.info('%d examples; replaced %s', tally.read, dict(tally.reasons))
+  logging.info(
+    '%d examples read; replaced: %s; too long, and cut: %s',
+    tally.read,
+    dict(tally.reasons) or 'none',
+    dict(tally.cut) or 'none',
+  )
   if told.to_stop and pending[0] < end:
     logging.info('told to stop: saved step %d', pending[0])
     sys.exit(TO_BE_CONTINUED)

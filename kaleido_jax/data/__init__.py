@@ -1,0 +1,1 @@
+"""Pictures with captions and latents, from wherever they come to batches."""

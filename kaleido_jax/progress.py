@@ -24,7 +24,7 @@ TIMED = ('examples_per_second', 'data_wait')
 
 
 class Progress:
-  """Reports of one run. Only the first process writes."""
+  """Reports of one run, of one process."""
 
   def __init__(
     self, folder: pathlib.Path, *, first: int, last: int, batch_size: int

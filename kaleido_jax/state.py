@@ -129,10 +129,11 @@ def update(
   ema = jax.tree.map(
     lambda old, new: decay * old + (1 - decay) * new, state.ema, trained
   )
-  # A step that is not finite is computed and thrown away: no branch, no sync.
-  keep = lambda new, old: jax.tree.map(  # noqa: E731
-    lambda n, o: jnp.where(finite, n, o), new, old
-  )
+
+  def keep(new, old):
+    # What is not finite is computed and thrown away: there is no branch.
+    return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+
   counts = Counts(
     step=state.counts.step + 1,
     skipped=state.counts.skipped + ~finite,

@@ -190,6 +190,7 @@ def check(config: Any) -> Vocabulary:
 
 
 def recipe_of(config: Any) -> Recipe:
+  """The recipe of a whole configuration."""
   shape = config.image_shapes[0]
   size = shape[0] if len(shape) == 3 else None
   return recipe(config.data, config.latents, size)

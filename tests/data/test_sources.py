@@ -2,13 +2,12 @@
 
 import io
 import itertools
-import json
 import struct
-import tarfile
 import zlib
 
 import numpy as np
 import pytest
+import tars
 from PIL import Image
 
 from configs import cc12m, imagenet, toy
@@ -70,24 +69,18 @@ def crawl(tmp_path):
   )
   rows = []
   for copy in range(2):
-    with tarfile.open(tmp_path / f'{copy:05}.tar', 'w') as tar:
-      for name, data in pictures.items():
-        key = f'{copy} {name}'
-        for suffix, content in (
-          ('jpg', data),
-          ('txt', f'a picture, {name}'.encode()),
-          ('json', json.dumps({'key': key}).encode()),
-        ):
-          member = tarfile.TarInfo(f'{key}.{suffix}')
-          member.size = len(content)
-          tar.addfile(member, io.BytesIO(content))
-        box = 'it (1, 2, 3)' if name == 'garbage latents' else 'it (1, 2, 3, 4)'
-        if name != 'no latents':
-          rows.append({'key': key, 'latents': {'bbox': box}})
+    tars.write(
+      tmp_path / f'{copy:05}.tar',
+      [(f'{copy} {name}', data, name) for name, data in pictures.items()],
+    )
+    for name in pictures:
+      box = 'it (1, 2, 3)' if name == 'garbage latents' else 'it (1, 2, 3, 4)'
+      if name != 'no latents':
+        rows.append({'key': f'{copy} {name}', 'latents': {'bbox': box}})
   config = small(cc12m.get_config('64'))
   config.latents = ('bbox', 'color')
   config.data.update(source='webdataset', path=str(tmp_path))
-  source = sources.alone(config.data, made(config), split='train')
+  source = sources.alone(config.data, sources.recipe_of(config), split='train')
   config.data.store = str(tmp_path / 'store')
   store.write(
     config.data.store, rows, source=source.fingerprint, kinds=('bbox',)
@@ -104,12 +97,6 @@ def small(config):
     num_workers=0,
   )
   return config
-
-
-def made(config):
-  shape = config.image_shapes[0]
-  size = shape[0] if len(shape) == 3 else None
-  return sources.recipe(config.data, config.latents, size)
 
 
 def test_a_crawl_is_read_to_its_end_and_every_loss_is_counted(crawl):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import packing
 import pytest
+from recorded import QUICK, nhwc
 
 from kaleido_jax.convert import mdm
 from kaleido_jax.diffusion import denoiser, loss, prediction, schedule
@@ -13,9 +14,6 @@ BASE = schedule.create('squared_cosine', 1000)
 COSINE = schedule.create('cosine', 1000)
 LINEAR = schedule.create('linear', 1000)
 SHIFTED = BASE.pyramid((2, 1))
-
-# For a program that runs once, optimising it takes longer than running it.
-QUICK = {'xla_backend_optimization_level': 0}
 
 NESTED = {
   'release_256cfg': {},
@@ -34,10 +32,6 @@ UNET = {
   ),
   'tanh_output_scale': {},
 }
-
-
-def nhwc(x):
-  return np.moveaxis(x, -3, -1)
 
 
 @pytest.fixture(scope='module')

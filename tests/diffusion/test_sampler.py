@@ -7,6 +7,7 @@ import packing
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from recorded import QUICK, nhwc
 
 from kaleido_jax.diffusion import (
   denoiser,
@@ -42,10 +43,6 @@ def draw(times, keys, solver):
   return x
 
 
-def nhwc(x):
-  return np.moveaxis(x, -3, -1)
-
-
 @pytest.fixture(scope='module')
 def recorded(data):
   return packing.read(data / 'mdm/sampling.npz.xz')
@@ -55,10 +52,7 @@ def recorded(data):
 def trajectory(networks):
   """Guided sampling with recorded noise; one program for all solvers."""
 
-  # It runs for a second; optimising it would take longer.
-  quick = {'xla_backend_optimization_level': 0}
-
-  @functools.partial(jax.jit, static_argnums=0, compiler_options=quick)
+  @functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
   def run(name, weight, solver, times, null, condition, start, steps):
     apply, params = networks[name]
     schedules = SCHEDULES[0].pyramid((2, 1)[-len(start) :])

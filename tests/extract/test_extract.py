@@ -2,11 +2,11 @@
 
 import io
 import json
-import tarfile
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tars
 from PIL import Image
 
 from configs import cc12m
@@ -30,17 +30,13 @@ def jpeg(shade: int) -> bytes:
 @pytest.fixture
 def config(tmp_path, data, t5_like):
   """CC12M in small: six pictures, latents for all but one, a T5 of its own."""
-  with tarfile.open(tmp_path / '00000.tar', 'w') as tar:
-    for index, caption in enumerate(CAPTIONS):
-      key = f'{index:09}'
-      for suffix, content in (
-        ('jpg', jpeg(40 * index)),
-        ('txt', caption.encode()),
-        ('json', json.dumps({'key': key}).encode()),
-      ):
-        member = tarfile.TarInfo(f'{key}.{suffix}')
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
+  tars.write(
+    tmp_path / '00000.tar',
+    [
+      (f'{index:09}', jpeg(40 * index), caption)
+      for index, caption in enumerate(CAPTIONS)
+    ],
+  )
   lines = [
     {'key': f'{index:09}', 'text': f'number {index}', 'color': 'not asked for'}
     for index in reversed(range(5))
@@ -102,15 +98,11 @@ def test_from_files_to_a_batch_of_training(config):
     np.testing.assert_allclose(memory[:used], states[0, :used], atol=1e-5)
     assert not memory[used:].any()
     text = store.Joined(
-      sources.alone(config.data, recipe(config), split='train'),
+      sources.alone(config.data, sources.recipe_of(config), split='train'),
       config.data.store,
       kinds=('text',),
     )[int(key)].latents.text
     assert text == f'number {int(key)}'
-
-
-def recipe(config):
-  return sources.recipe(config.data, config.latents, 64)
 
 
 def test_without_a_file_there_are_states_and_no_latents(config):

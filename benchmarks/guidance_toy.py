@@ -1,12 +1,19 @@
 """Draws the paper's toy (figure 3): what guidance does to the modes of a class.
 
   python benchmarks/guidance_toy.py            # writes docs/guidance_toy.png
+  python benchmarks/guidance_toy.py --trained  # writes docs/trained_toy.png
 
-Nothing is trained: the denoiser is exact, so what is seen is guidance alone.
-A few seconds on a CPU; needs matplotlib (`pip install -e '.[eval]'`).
+The first trains nothing: its denoiser is exact, so what is seen is guidance
+alone. A few seconds on a CPU. The second reads two trained runs,
+
+  python -m kaleido_jax.main --config=configs/toy.py:mdm
+  python -m kaleido_jax.main --config=configs/toy.py
+
+and takes two minutes more. Needs matplotlib (`pip install -e '.[eval]'`).
 """
 
 import pathlib
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +24,20 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 from PIL import Image
 
+from configs import toy
+from kaleido_jax import checkpoint, generate, sharding
+from kaleido_jax import state as states
+from kaleido_jax.data import sources
 from kaleido_jax.diffusion import guidance, mixture, sampler, schedule
+from kaleido_jax.models import kaleido
 
 WEIGHTS = (1, 5, 8, 25)
 NUM = 10_000  # samples per class
+NUM_TRAINED = 2_000  # a network takes longer
 SHOWN = 400  # of them, as points
 CLASSES = {'A': (0, 1, '#2a6fbb'), 'B': (2, 3, '#d9752b')}
 GREY = '#5f6670'
-FIGURE = pathlib.Path(__file__).parents[1] / 'docs' / 'guidance_toy.png'
+ROOT = pathlib.Path(__file__).parents[1]
 TOY = mixture.toy()
 
 
@@ -53,18 +66,78 @@ def conditions(first, second, *, latent):
   return np.eye(4, dtype=np.float32)[chosen]
 
 
-def panel(axes, weight, *, latent):
+def exact(label, weight, *, latent):
+  """Samples of a class by the exact denoiser."""
+  first, second, _ = CLASSES[label]
+  modes = conditions(first, second, latent=latent)
+  keys = sampler.keys(ord(label), np.arange(NUM))
+  return np.asarray(draw(modes, float(weight), keys))
+
+
+def trained():
+  """The same of two runs in runs/: the baseline, and Kaleido."""
+  runs = {latent: Run(latent) for latent in (False, True)}
+  return lambda label, weight, *, latent: runs[latent](label, weight)
+
+
+class Run:
+  """A trained toy, and how to draw from it."""
+
+  def __init__(self, latent):
+    config = toy.get_config('' if latent else 'mdm')
+    folder = ROOT / 'runs' / ('toy' if latent else 'toy-mdm')
+    mesh = sharding.create_mesh(config.mesh, jax.devices()[:1])
+    model = kaleido.from_config(config)
+    shapes, where = states.shardings(config, model, mesh)
+    wanted = checkpoint.abstract(shapes._asdict(), where._asdict())
+    wanted = {name: wanted[name] for name in ('ema', 'frozen')}
+    saved = checkpoint.Checkpoints(str(folder / 'checkpoints'))
+    found = saved.restore(wanted)
+    self.config, self.params = config, kaleido.join(**_named(found))
+    self.words = sources.check(config)
+    length = self.words.length_of(config.data.lengths)
+    self.imagine = generate.build_imagine(model, mesh, length)
+    self.render = generate.build_render(config, model, mesh)
+
+  def __call__(self, label, weight):
+    """As many points of a class as the exact denoiser draws."""
+    config, name = self.config, f'class {label.lower()}'
+    ids = generate.captions(config, self.words, [name])
+    ids, indices = (
+      np.repeat(ids, NUM_TRAINED, 0),
+      np.arange(NUM_TRAINED, dtype=np.int32),
+    )
+    seed, z = np.uint32(ord(label)), None
+    if config.latents:
+      z = self.imagine(self.params, ids, seed, indices, generate.rule(config))
+    xs = self.render(
+      self.params,
+      ids,
+      z,
+      seed,
+      indices,
+      np.float32(weight),
+      generate.times(config),
+      generate.solver(config),
+    )
+    return generate.pictures(config, xs)
+
+
+def _named(found):
+  return {'trained': found['ema'], 'frozen': found['frozen']}
+
+
+def panel(axes, weight, samples, *, latent):
+  """Both classes under one weight; prints the share of the outer mode."""
   grid = np.linspace(-2.3, 2.3, 461)
   for label, (first, second, colour) in CLASSES.items():
-    modes = conditions(first, second, latent=latent)
-    keys = sampler.keys(ord(label), np.arange(NUM))
-    x = np.asarray(draw(modes, float(weight), keys))
+    x = samples(label, weight, latent=latent)
     means = TOY.means[[first, second], 0]
     truth = np.exp(-0.5 * ((grid[:, None] - means) / 0.15) ** 2).sum(1)
     axes.plot(grid, truth, color=GREY, lw=0.9, zorder=3)
     # Heights relative to a mode of the data, so that all panels compare.
     density, edges = np.histogram(x[:, 0], bins=115, range=(-2.3, 2.3))
-    density = 2 * density / NUM / (edges[1] - edges[0])
+    density = 2 * density / len(x) / (edges[1] - edges[0])
     density *= 0.15 * np.sqrt(2 * np.pi)
     axes.stairs(density, edges, fill=True, color=colour, alpha=0.75, zorder=2)
     points = x[:SHOWN]
@@ -72,6 +145,8 @@ def panel(axes, weight, *, latent):
       points[:, 0], points[:, 1] - 0.75, s=1.2, color=colour, alpha=0.5, lw=0
     )
     outer = (np.abs(x[:, 0]) > 0.9).mean()
+    named = 'latent' if latent else 'class'
+    print(f'{named:>6}, guidance {weight:>2}, {label}: outer {outer:.3f}')
     axes.text(
       -1.15 if label == 'A' else 1.15, 2.75, f'{outer:.0%}',
       ha='center', va='top', color=colour, fontsize=11, fontweight='bold',
@@ -83,6 +158,11 @@ def panel(axes, weight, *, latent):
 
 
 def main():
+  learned = '--trained' in sys.argv[1:]
+  samples = trained() if learned else exact
+  target = (
+    ROOT / 'docs' / ('trained_toy.png' if learned else 'guidance_toy.png')
+  )
   figure, rows = plt.subplots(
     2, len(WEIGHTS), figsize=(8, 3.7), sharex=True, sharey=True
   )
@@ -92,7 +172,7 @@ def main():
   }
   for row, latent in zip(rows, names, strict=True):
     for axes, weight in zip(row, WEIGHTS, strict=True):
-      panel(axes, weight, latent=latent)
+      panel(axes, weight, samples, latent=latent)
     row[0].set_ylabel(
       names[latent], rotation=0, ha='center', va='center', fontsize=10,
       labelpad=30,
@@ -106,11 +186,10 @@ def main():
     ha='center', fontsize=8, color=GREY,
   )  # fmt: skip
   figure.subplots_adjust(0.11, 0.09, 0.995, 0.91, wspace=0.05, hspace=0.1)
-  FIGURE.parent.mkdir(exist_ok=True)
-  figure.savefig(FIGURE, dpi=200)
+  figure.savefig(target, dpi=200)
   # A palette of 64 colours takes a third of the bytes.
-  Image.open(FIGURE).convert('RGB').quantize(64).save(FIGURE, optimize=True)
-  print(f'wrote {FIGURE}')
+  Image.open(target).convert('RGB').quantize(64).save(target, optimize=True)
+  print(f'wrote {target}')
 
 
 if __name__ == '__main__':

@@ -127,17 +127,51 @@ def get_config() -> ConfigDict:
         ema_decay=0.9999,
         accumulate=1,  # parts that a batch is computed in, to save memory
       ),
+      # Where parameters come from, unless the workdir has a checkpoint. A run
+      # comes before the two others; what none of them has is random.
+      init=dict(
+        t5='',  # folder, of Hugging Face or T5X: encoder and decoder
+        mdm='',  # Matryoshka's vis_model_*.pth: the denoiser, or its inner one
+        run='',  # workdir of a run of ours, equal or at lower resolutions
+      ),
       mesh=dict(  # devices: data x fsdp x tensor
         data=-1,  # -1: all that the others leave
-        fsdp=1,  # parameters and moments are split over it
+        fsdp=1,  # splits parameters and moments; -1: all that tensor leaves
         tensor=1,  # matrices are split over it
         slices=1,  # of a TPU cluster, joined along data
+      ),
+      compile=dict(  # what --mode=compile compiles
+        step='train',  # or 'imagine', 'render': of batch_size examples
+        topology='',  # TPUs that need not be here, 'v5p:4x4x4'; '': this host
+        memory=0.0,  # GB that each device has; 0.0: as the device says
+      ),
+      sample=dict(
+        guidance=4.0,  # 1: none
+        steps=250,
+        solver='ddpm',  # or 'ddim', 'dpm++', 'sde-dpm++'
+        spacing='reference',  # of the steps: or 'uniform', 'trailing'
+        threshold='clip',  # of estimated images: or 'none', 'dynamic'
+        quantile=0.995,  # of 'dynamic'
+        ceiling=1.5,  # of 'dynamic'
+        temperature=1.0,  # of the latents' tokens; 0: always the likeliest
+        top_k=0,  # draw among so many of the likeliest; 0: all
+        top_p=1.0,  # draw among the likeliest up to this mass
       ),
       train=dict(
         num_steps=400_000,
         log_every=100,
         save_every=5_000,
         keep=2,  # checkpoints
+        # What the averaged parameters do now and then: at the end, and every so
+        # many steps (0: only at the end).
+        held_out='validation',  # a split to measure losses on; '': none
+        measure_every=5_000,
+        measure_batches=4,  # the same ones every time
+        sample_every=5_000,  # a sheet of samples
+        sample_count=16,  # pictures on it
+        wandb='',  # the project, if runs are shown there too
+        profile_from=0,  # the step before which a trace begins; 0: none
+        profile_steps=5,
         max_skipped=10,  # steps in a row that are not finite, before it stops
       ),
       model=dict(
@@ -152,3 +186,71 @@ def get_config() -> ConfigDict:
       ),
     )
   )
+
+
+def chosen(variant: str, known: tuple[str, ...]) -> set[str]:
+  """The variants of '64,mdm'; refuses those that a file does not have."""
+  names = set(filter(None, variant.split(',')))
+  for name in sorted(names - set(known)):
+    raise ValueError(
+      f'variant {name!r} is not one of {", ".join(known)}; several are joined '
+      'by commas.'
+    )
+  return names
+
+
+def shrink(config: ConfigDict) -> None:
+  """For a laptop: 32x32 around 16x16, everything trained from nothing."""
+  config.image_shapes = ((32, 32, 3), (16, 16, 3))
+  config.data.update(
+    vocabulary='',
+    vocabulary_rows=0,
+    caption_length=24,
+    batch_size=16,
+    num_workers=0,
+  )
+  config.optimizer.update(learning_rate=1e-3, warmup_steps=100, ema_decay=0.99)
+  config.train.update(
+    num_steps=1_000,
+    save_every=500,
+    measure_every=500,
+    sample_every=500,
+    sample_count=8,
+  )
+  config.sample.update(steps=30, solver='dpm++', spacing='trailing')
+  config.init.t5 = ''
+  config.model.freeze_encoder = False
+  for part in ('encoder', 'decoder'):
+    config.model[part].update(
+      vocab_size=6144 + 512,  # colours have tokens of their own
+      width=64,
+      num_heads=4,
+      head_dim=16,
+      mlp_dim=128,
+      num_encoder_layers=1,
+      num_decoder_layers=1,
+      dtype='float32',
+    )
+  small = dict(embedding_dim=64, groups=8, heads=2, dtype='float32')
+  config.model.denoiser.update(
+    channels=(16, 32),
+    num_resnets=(1, 1),
+    num_attention=(0, 0),
+    micro_conditions=(('scale', 32.0),),
+    **small,
+  )
+  config.model.denoiser.inner_unet.update(
+    channels=(32, 64),
+    num_resnets=(1, 1),
+    num_attention=(0, 1),
+    condition_dim=64,
+    num_condition_blocks=1,
+    micro_conditions=(('scale', 16.0),),
+    **small,
+  )
+
+
+def lower(config: ConfigDict) -> None:
+  """The lowest resolution alone: where progressive training begins."""
+  config.image_shapes = config.image_shapes[-1:]
+  config.model.denoiser = config.model.denoiser.inner_unet.to_dict()

@@ -26,7 +26,14 @@ def get_config(variant: str = '') -> ConfigDict:
   )
   config.data.lengths.text = 4
   config.optimizer.update(learning_rate=1e-3, warmup_steps=100, ema_decay=0.99)
-  config.train.update(num_steps=1_000, save_every=500)
+  config.train.update(
+    num_steps=1_000,
+    save_every=500,
+    held_out='test',
+    measure_every=500,
+    sample_every=500,
+  )
+  config.sample.threshold = 'none'
   small = dict(
     vocab_size=6144,
     width=64,

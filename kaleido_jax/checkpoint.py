@@ -7,7 +7,8 @@ under its number when it is complete: one that was being written when the
 process died is not seen, and is swept away by the next run.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -21,8 +22,10 @@ Trees = Mapping[str, Any]
 class Checkpoints:
   """The checkpoints of one run."""
 
-  def __init__(self, folder: str, *, keep: int | None = None):
-    """Keeps the last `keep`, or all."""
+  def __init__(
+    self, folder: str, *, keep: int | None = None, read_only: bool = False
+  ):
+    """Keeps the last `keep`, or all; of another's run, read only."""
     self.folder = epath.Path(folder)
     if not self.folder.is_absolute() and '://' not in str(folder):
       self.folder = self.folder.resolve()
@@ -30,7 +33,10 @@ class Checkpoints:
       self._manager = ocp.CheckpointManager(
         self.folder,
         options=ocp.CheckpointManagerOptions(
-          max_to_keep=keep, create=True, cleanup_tmp_directories=True
+          max_to_keep=keep,
+          create=not read_only,
+          cleanup_tmp_directories=not read_only,
+          read_only=read_only,
         ),
       )
     except OSError as error:
@@ -51,7 +57,7 @@ class Checkpoints:
 
     What goes wrong with the writing is raised by the next save or `wait`.
     """
-    with _explained(self.folder, step, self.latest()):
+    with self._explained(step):
       items = {
         name: ocp.args.StandardSave(tree)
         for name, tree in trees.items()
@@ -61,7 +67,7 @@ class Checkpoints:
 
   def wait(self) -> None:
     """Returns when everything is on disk."""
-    with _explained(self.folder, None, self.latest()):
+    with self._explained(None):
       self._manager.wait_until_finished()
 
   def restore(self, wanted: Trees, step: int | None = None) -> dict[str, Any]:
@@ -88,29 +94,40 @@ class Checkpoints:
     logging.info('restored step %d of %s', step, self.folder)
     return {n: found[n] if n in items else tree for n, tree in wanted.items()}
 
+  @contextlib.contextmanager
+  def _explained(self, step: int | None) -> Iterator[None]:
+    """Turns what the file system says into a sentence about the run."""
+    try:
+      yield
+    except Exception as error:
+      if not _is_storage(error):
+        raise
+      what = 'a checkpoint' if step is None else f'checkpoint {step}'
+      # From the disk: the manager counts what it has begun to write.
+      complete = self._manager.all_steps(read=True)
+      good = f'step {max(complete)}' if complete else 'none'
+      raise OSError(
+        f'{what} could not be written to {self.folder}: {error}. Make room or '
+        f'check permissions; the last complete checkpoint is {good}, and the '
+        'run goes on from there when it is started again.'
+      ) from error
+
   def close(self) -> None:
     self._manager.close()
 
-
-class _explained:
-  """Turns what the file system says into a sentence about the run."""
-
-  def __init__(self, folder, step: int | None, last: int | None):
-    self._folder, self._step, self._last = folder, step, last
-
-  def __enter__(self) -> None:
-    pass
+  def __enter__(self) -> 'Checkpoints':
+    return self
 
   def __exit__(self, kind, error, trace) -> None:
-    if error is None or not _is_storage(error):
-      return
-    what = 'a checkpoint' if self._step is None else f'checkpoint {self._step}'
-    good = 'none' if self._last is None else f'step {self._last}'
-    raise OSError(
-      f'{what} could not be written to {self._folder}: {error}. Make room or '
-      f'check permissions; the last complete checkpoint is {good}, and the run '
-      'goes on from there when it is started again.'
-    ) from error
+    if error is None:
+      self.close()
+    # To close is to wait until all processes have written; after an error the
+    # others may never come.
+    elif jax.process_count() == 1:
+      try:
+        self.close()
+      except Exception as another:  # not in place of the first one
+        logging.warning('the last checkpoint was not written: %s', another)
 
 
 def _is_storage(error: BaseException) -> bool:

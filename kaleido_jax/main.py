@@ -3,11 +3,14 @@
 python -m kaleido_jax.main --config=configs/toy.py
 """
 
+import contextlib
 import importlib
 import logging
 import os
 import pathlib
 import re
+import sys
+import traceback
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -17,7 +20,11 @@ from ml_collections import config_flags
 MODES = {
   'train': 'kaleido_jax.train',
   'extract': 'kaleido_jax.extract.pipeline',
+  'compile': 'kaleido_jax.compile',
 }
+# Processes of these know nothing of each other: --config.extract.part says who
+# does what. What is compiled for other machines is compiled by one process.
+ALONE = ('extract', 'compile')
 
 _MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
 _CONFIG = config_flags.DEFINE_config_file(
@@ -30,6 +37,13 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where the run lives; runs/NAME-VARIANT by default.'
 )
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator',
+  None,
+  'HOST:PORT of process 0, where no cluster tells the processes of each other.',
+)
+_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Of the run.')
+_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Of them, this one.')
 
 
 def main(argv: list[str]) -> None:
@@ -46,7 +60,32 @@ def main(argv: list[str]) -> None:
     flags.FLAGS['config'].config_filename
   )
   mode = importlib.import_module(MODES[_MODE.value])
-  mode.run(_CONFIG.value, workdir=workdir)
+  try:
+    with _joined():
+      mode.run(_CONFIG.value, workdir=workdir)
+  except (ValueError, OSError) as error:
+    if is_sentence(error) and not absl_logging.vlog_is_on(1):
+      sys.exit(f'error: {error}\n(-v=1 tells where it comes from)')
+    raise
+
+
+def _joined() -> contextlib.AbstractContextManager[None]:
+  """The other processes of this run, if there are any."""
+  if _MODE.value in ALONE:
+    return contextlib.nullcontext()
+  from kaleido_jax import hosts  # which imports jax
+
+  given = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+  return hosts.joined(*given)
+
+
+def is_sentence(error: Exception) -> bool:
+  """Whether an error was raised by this package, with words for its user.
+
+  What jax and others raise is a bug, and has to be seen whole.
+  """
+  raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+  return pathlib.Path(__file__).parent in pathlib.Path(raised_in).parents
 
 
 def default_workdir(config: str) -> str:

@@ -24,6 +24,26 @@ Batch = Mapping[str, Array]
 Metrics = dict[str, Float[Array, '']]
 
 
+def batch_shapes(config: Any) -> dict[str, jax.ShapeDtypeStruct]:
+  """What a batch is made of; reads no data and no vocabulary."""
+  data, shape = config.data, config.image_shapes[0]
+  arrays = {
+    'image': (shape, jnp.uint8 if len(shape) == 3 else jnp.float32),
+    'ids': ((data.caption_length,), jnp.int32),
+  }
+  if config.latents:
+    # Every kind is followed by a separator or, the last one, by EOS.
+    tokens = sum(data.lengths[kind] + 1 for kind in config.latents)
+    arrays['z'] = (tokens,), jnp.int32
+  if data.cached_memory:
+    encoder = config.model.encoder
+    arrays['memory'] = (data.caption_length, encoder.width), encoder.dtype
+  return {
+    name: jax.ShapeDtypeStruct((data.batch_size, *shape), dtype)
+    for name, (shape, dtype) in arrays.items()
+  }
+
+
 def draw(config: Any, key: Key[Array, ''], batch: Batch) -> dict[str, Any]:
   """A batch with all that chance adds: times, noise, dropped captions."""
   noise_key, drop_key = jax.random.split(key)

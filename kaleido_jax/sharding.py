@@ -41,11 +41,15 @@ LARGE = 2**20  # what has more must not lie on every device in full
 def create_mesh(section, devices=None) -> Mesh:
   """The mesh of `config.mesh`: data, fsdp, tensor, and slices of a cluster.
 
-  data=-1 takes the devices that the other axes leave. Several slices are joined
-  along `data`: only gradients cross the slower network between them.
+  -1 takes the devices that the other axes leave, fsdp before data. Several
+  slices are joined along `data`: only gradients cross the slower network
+  between them, so there fsdp=-1 is a whole slice.
   """
   devices = jax.devices() if devices is None else devices
   sizes = {axis: section[axis] for axis in AXES}
+  if sizes['fsdp'] == -1:
+    data = section['slices'] if sizes['data'] == -1 else sizes['data']
+    sizes['fsdp'] = len(devices) // (data * sizes['tensor'])
   if sizes['data'] == -1:
     sizes['data'] = len(devices) // (sizes['fsdp'] * sizes['tensor'])
   text = ' x '.join(f'{axis}={size}' for axis, size in sizes.items())
@@ -87,6 +91,21 @@ def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
       f'data={mesh.shape["data"]} x fsdp={mesh.shape["fsdp"]}{times}); use a '
       f'multiple of {parts}, or change config.mesh.'
     )
+
+
+def parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:
+  """(Which, of how many) equal parts of a batch this process's devices hold.
+
+  Processes that `tensor` joins hold the same ones.
+  """
+  count = mesh.shape['data'] * mesh.shape['fsdp']
+  held = over_batch(mesh).addressable_devices_indices_map((count,))
+  mine = sorted({index.indices(count)[0] for (index,) in held.values()})
+  # As few as may be: neighbours are one part.
+  run = len(mine)
+  if mine[0] % run == 0 and mine[-1] - mine[0] == run - 1 and count % run == 0:
+    return (mine[0] // run,), count // run
+  return tuple(mine), count
 
 
 def to_devices(arrays: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:

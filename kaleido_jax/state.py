@@ -73,6 +73,11 @@ def clip(limit: float) -> optax.GradientTransformation:
 def create(config, model: Kaleido, key) -> State:
   """A fresh state; trace it under jit with `shardings` of its shape."""
   params = kaleido.init_params(model, key, config.image_shapes)
+  return around(config, model, params)
+
+
+def around(config, model: Kaleido, params) -> State:
+  """A fresh state of given parameters."""
   trained, frozen = kaleido.split(model, params)
   return State(
     trained=trained,

@@ -10,7 +10,6 @@ for bit: batches are a function of the step, and so is all randomness.
 import contextlib
 import json
 import pathlib
-import signal
 import sys
 import time
 
@@ -18,7 +17,19 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from kaleido_jax import checkpoint, objective, progress, sharding
+from kaleido_jax import (
+  boards,
+  checkpoint,
+  flops,
+  hosts,
+  initial,
+  objective,
+  origins,
+  profile,
+  progress,
+  sharding,
+  trials,
+)
 from kaleido_jax import state as states
 from kaleido_jax.data import pipeline, sources, store
 from kaleido_jax.data.reading import Tally
@@ -31,6 +42,7 @@ TO_BE_CONTINUED = 75
 
 def run(config: ConfigDict, *, workdir: str) -> None:
   """Trains up to config.train.num_steps."""
+  origins.check(config, fresh=not has_saved(workdir))
   words = sources.check(config)
   folder = open_workdir(config, workdir)
   mesh = sharding.create_mesh(config.mesh)
@@ -45,28 +57,40 @@ def run(config: ConfigDict, *, workdir: str) -> None:
   logging.info('%s', sharding.check(params, mesh, kind))
 
   with contextlib.ExitStack() as stack:  # closed in reverse, come what may
-    checkpoints = checkpoint.Checkpoints(
-      str(folder / 'checkpoints'), keep=config.train.keep
+    checkpoints = stack.enter_context(
+      checkpoint.Checkpoints(
+        str(folder / 'checkpoints'), keep=config.train.keep
+      )
     )
-    stack.callback(checkpoints.close)
-    if checkpoints.latest() is None:
-      state = states.init(config, model, mesh)
+    saved = hosts.agreed(checkpoints.latest())
+    if saved is None:
+      state = initial.create(config, model, mesh)
     else:
-      state = restore(checkpoints, shapes, where)
+      state = restore(checkpoints, shapes, where, saved)
     first, end = int(state.counts.step), config.train.num_steps
     if first >= end:
       logging.info('the run is complete: %d steps', first)
       return
-    report = progress.Progress(
-      folder, first=first, last=end, batch_size=config.data.batch_size
+    made = progress.Progress if hosts.first() else progress.Silence
+    report = made(
+      folder,
+      first=first,
+      last=end,
+      batch_size=config.data.batch_size,
+      flops=flops.per_example(config),
+      boards=boards.chosen(config, folder),
     )
     stack.callback(report.close)
+    window = profile.Window(config, folder)
+    stack.callback(window.close)
+    encoder = cached_encoder(config, state, words)
+    parts, num_parts = sharding.parts(mesh)
     source = sources.batches(
       config,
       first=first,
-      process=jax.process_index(),
-      num_processes=jax.process_count(),
-      encoder=cached_encoder(config, state, words),
+      parts=parts,
+      num_parts=num_parts,
+      encoder=encoder,
     )
     stack.callback(source.close)
     tally = Tally(config.data.max_bad_share)
@@ -77,10 +101,12 @@ def run(config: ConfigDict, *, workdir: str) -> None:
     stack.callback(ahead.close)
 
     step = states.build_step(config, model, mesh, words.separator)
-    told = Told()
+    trial = trials.Trials(config, model, mesh, words, encoder=encoder)
+    told = hosts.Told()
     stack.callback(told.close)
     pending = None  # what the step before says: fetched while this one runs
     for count in range(first + 1, end + 1):
+      window.before(count, state)
       started = time.perf_counter()
       arrays, batch = next(ahead)
       report.advance(time.perf_counter() - started)
@@ -90,13 +116,22 @@ def run(config: ConfigDict, *, workdir: str) -> None:
       if count == first + 1:
         jax.block_until_ready(metrics)
         report.restart_clock(count)  # the first step compiles
-      if told.to_stop or count == end or count % config.train.save_every == 0:
-        check_finite(config, *pending)
-        save(checkpoints, state)
+      told_to_stop = told.to_stop(count)
+      stop = told_to_stop or count == end
+      if stop or any(_due(every, count) for every in _pauses(config)):
+        # All that is told of a step is told before it is saved: a run that is
+        # killed in between does it again, and one after it has it.
+        tell(config, report, pending, last=count == end)
+        pending = None
+        if count == end or _due(config.train.measure_every, count):
+          report.write(count, trial.losses(state))
+        if count == end or _due(config.train.sample_every, count):
+          report.picture(count, trial.drawn(state))
+        if stop or _due(config.train.save_every, count):
+          save(checkpoints, state)
         report.restart_clock(count)
-      if told.to_stop:
+      if stop:
         break
-    tell(config, report, pending, last=True)
     checkpoints.wait()
 
   logging.info(
@@ -105,9 +140,19 @@ def run(config: ConfigDict, *, workdir: str) -> None:
     dict(tally.reasons) or 'none',
     dict(tally.cut) or 'none',
   )
-  if told.to_stop and pending[0] < end:
-    logging.info('told to stop: saved step %d', pending[0])
+  if told_to_stop and count < end:
+    logging.info('told to stop: saved step %d', count)
     sys.exit(TO_BE_CONTINUED)
+
+
+def _pauses(config: ConfigDict) -> tuple[int, ...]:
+  train = config.train
+  return train.save_every, train.measure_every, train.sample_every
+
+
+def _due(every: int, count: int) -> bool:
+  """Whether it is time for what is done every so many steps; 0 is never."""
+  return every > 0 and count % every == 0
 
 
 def open_workdir(config: ConfigDict, workdir: str) -> pathlib.Path:
@@ -120,7 +165,7 @@ def open_workdir(config: ConfigDict, workdir: str) -> pathlib.Path:
   path = folder / 'config.json'
   text = config.to_json(indent=2) + '\n'
   # A run that never saved a step binds nobody.
-  if path.exists() and any((folder / 'checkpoints').glob('[0-9]*')):
+  if hosts.first() and path.exists() and has_saved(workdir):
     before, now = json.loads(path.read_text()), json.loads(text)
     changed = [
       line
@@ -132,9 +177,19 @@ def open_workdir(config: ConfigDict, workdir: str) -> pathlib.Path:
         f'{folder} holds a run of another model: {"; ".join(changed)}. Go on '
         'with its configuration, or give another --workdir.'
       )
-  folder.mkdir(parents=True, exist_ok=True)
-  path.write_text(text)
+  if hosts.first():
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+      path.write_text(text)
+    except OSError as error:
+      raise OSError(
+        f'{folder} cannot be written to: {error}. Give another --workdir.'
+      ) from error
   return folder
+
+
+def has_saved(workdir: str) -> bool:
+  return any((pathlib.Path(workdir) / 'checkpoints').glob('[0-9]*'))
 
 
 def differences(before, now, path: str) -> list[str]:
@@ -148,10 +203,12 @@ def differences(before, now, path: str) -> list[str]:
   return [] if before == now else [f'{path} was {before} and is {now}']
 
 
-def restore(checkpoints, shapes: State, where: State) -> State:
+def restore(
+  checkpoints, shapes: State, where: State, step: int | None = None
+) -> State:
   """The last state, onto this mesh, whatever mesh it was saved from."""
   wanted = checkpoint.abstract(shapes._asdict(), where._asdict())
-  return State(**checkpoints.restore(wanted))
+  return State(**checkpoints.restore(wanted, step))
 
 
 def save(checkpoints, state: State) -> None:
@@ -193,21 +250,6 @@ def check_finite(config: ConfigDict, count: int, metrics, keys) -> None:
       f'{count}, with examples {", ".join(keys[:8])} ... Lower '
       'config.optimizer.learning_rate, or look at these examples.'
     )
-
-
-class Told:
-  """Whether somebody asked the run to stop: SIGTERM, as clusters send it."""
-
-  def __init__(self):
-    self.to_stop = False
-    self._before = signal.signal(signal.SIGTERM, self._stop)
-
-  def close(self) -> None:
-    signal.signal(signal.SIGTERM, self._before)
-
-  def _stop(self, number, frame) -> None:
-    del number, frame
-    self.to_stop = True
 
 
 def describe(model: kaleido.Kaleido, params) -> str:

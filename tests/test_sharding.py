@@ -48,6 +48,19 @@ def test_data_takes_the_devices_that_are_left():
 
 
 @pytest.mark.parametrize(
+  'asked, data, fsdp',
+  [
+    (dict(fsdp=-1), 1, 8),
+    (dict(fsdp=-1, data=2), 2, 4),
+    (dict(fsdp=-1, tensor=2), 1, 4),
+  ],
+)
+def test_fsdp_takes_the_devices_that_are_left_before_data(asked, data, fsdp):
+  found = mesh(**asked).shape
+  assert (found['data'], found['fsdp']) == (data, fsdp)
+
+
+@pytest.mark.parametrize(
   'asked, message',
   [
     (dict(data=3), 'data=3 x fsdp=1 x tensor=1 devices, but there are 8'),

@@ -18,12 +18,19 @@ HOUSE = (
     'studio',
     'compile',
     'train',
+    'trials',
     'evaluate',
     'sample',
     'api',
+    'generate',
+    'initial',
+    'origins',
     'state',
-    'objective',
     'progress',
+    'flops',
+    'objective',
+    'profile',
+    'boards',
   ),
   (
     'extract',
@@ -46,7 +53,9 @@ HOUSE = (
     'diffusion',
     'latents',
     'metrics',
+    'hosts',
     'sharding',
+    'collectives',
     'checkpoint',
     'arrays',
   ),
@@ -57,7 +66,7 @@ ORDER = [room for layer in HOUSE for room in layer]
 OWNERS = {
   'absl.flags': ('main', 'data'),
   'ml_collections': (
-    *('main', 'train', 'sample', 'evaluate', 'compile', 'api'),
+    *('main', 'train', 'sample', 'evaluate', 'compile', 'api', 'origins'),
     'models.kaleido',  # builds the model that a configuration describes
   ),
   'orbax': ('checkpoint',),
@@ -67,7 +76,10 @@ OWNERS = {
   'grain': ('data',),
   'tensorflow_datasets': ('data',),
   'sentencepiece': ('latents.tokens', 'data.train_vocabulary'),
-  'flax': ('models', 'convert', 'train', 'state', 'data', 'api'),
+  'flax': (
+    *('models', 'convert', 'train', 'state', 'data', 'api'),
+    *('initial', 'origins'),  # trees by their paths
+  ),
 }
 
 

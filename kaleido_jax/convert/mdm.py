@@ -87,6 +87,30 @@ def from_torch(
   )
 
 
+def fill(
+  target: Mapping[str, Any],
+  state_dict: Mapping[str, np.ndarray],
+  *,
+  source: str = 'the MDM state dict',
+) -> dict:
+  """Puts weights into a tree of `jax.ShapeDtypeStruct`, sharded as it says.
+
+  The model is known already: its configuration is ours. Tensors that are
+  missing, extra or mis-shaped are refused.
+  """
+  found = {name: np.shape(array) for name, array in state_dict.items()}
+  reports.compare(source, shapes(target), found).check(strict=True)
+  for name, array in state_dict.items():
+    stream.check_floating(source, name, np.asarray(array).dtype)
+  flat = traverse_util.flatten_dict(dict(target))
+  return traverse_util.unflatten_dict(
+    {
+      path: stream.place(stream.in_memory(_to_ours(path, state_dict)), leaf)
+      for path, leaf in flat.items()
+    }
+  )
+
+
 def save(module: UNet, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """The state dict of a denoiser's parameters, as PyTorch names them."""
   if not isinstance(module, UNet):

@@ -68,6 +68,13 @@ def load(
   return module, params
 
 
+def load_config(folder: str | pathlib.Path, **overrides) -> T5Config:
+  """The architecture that a checkpoint's shapes tell."""
+  folder = pathlib.Path(folder)
+  files = _minimal(str(folder), _open(folder))
+  return _config(str(folder), files, **overrides)
+
+
 def save(
   folder: str | pathlib.Path,
   module: t5.T5,

@@ -6,7 +6,10 @@ iterator is never saved, and a run may go on with other processes:
 
   epoch order   a shuffle of the seed, another one each epoch
   batch k       positions k B .. (k + 1) B - 1 of that order
-  process p     rows p B/n .. (p + 1) B/n - 1 of each batch
+  part p of n   rows p B/n .. (p + 1) B/n - 1 of each batch
+
+A process reads the parts that its devices hold. They need not be neighbours: on
+a torus the mesh follows the wires.
 """
 
 import os
@@ -44,8 +47,8 @@ def batches(
   seed: int,
   first: int = 0,
   shuffle: bool = True,
-  process: int = 0,
-  num_processes: int = 1,
+  parts: Sequence[int] = (0,),
+  num_parts: int = 1,
   num_workers: int = 0,
   num_threads: int = 2,
 ) -> grain.DatasetIterator:
@@ -54,23 +57,26 @@ def batches(
   Workers are processes of their own; without any, threads read ahead. Close the
   iterator when done (`it.close()`), or workers live on.
   """
-  if batch_size % num_processes:
+  if batch_size % num_parts:
     raise ValueError(
-      f'batch_size={batch_size} is not divisible by {num_processes} '
-      f'processes; use a multiple of {num_processes}.'
+      f'batch_size={batch_size} is not divisible by {num_parts} parts that '
+      f'processes read; use a multiple of {num_parts}.'
     )
-  local = batch_size // num_processes
   if len(source) < 1:
     raise ValueError('the source is empty.')
-  if not 0 <= process < num_processes or first < 0 or seed < 0:
+  wrong = not parts or min(parts) < 0 or max(parts) >= num_parts
+  if wrong or first < 0 or seed < 0:
     raise ValueError(
-      f'process={process} of {num_processes}, first={first} and seed={seed}: '
-      'none may be negative, and processes count from 0.'
+      f'parts={parts} of {num_parts}, first={first} and seed={seed}: '
+      'none may be negative, and parts count from 0.'
     )
   order = grain.MapDataset.source(Replacing(source)).seed(seed)
   order = order.shuffle() if shuffle else order
   examples = order.repeat().random_map(_Prepare(recipe))
-  mine = examples.batch(local, batch_fn=stack)[process::num_processes]
+  batched = examples.batch(batch_size // num_parts, batch_fn=stack)
+  mine = grain.experimental.ZipMapDataset(
+    [batched[part::num_parts] for part in parts]
+  ).map(join)
   options = grain.ReadOptions(
     num_threads=num_threads, prefetch_buffer_size=2 * num_threads
   )
@@ -108,6 +114,15 @@ def stack(examples: Sequence[tuple[Prepared, tuple[BadRecord, ...]]]) -> Batch:
     keys=tuple(one.key for one in prepared),
     bad=tuple(record for _, bad in examples for record in bad),
     cut=tuple(kind for one in prepared for kind in one.cut),
+  )
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+  """Parts of a batch below each other."""
+  names = batches[0].arrays
+  return Batch(
+    {n: np.concatenate([one.arrays[n] for one in batches]) for n in names},
+    *(sum(parts, ()) for parts in list(zip(*batches, strict=True))[1:]),
   )
 
 

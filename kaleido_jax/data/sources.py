@@ -1,9 +1,10 @@
 """From `config.data` to batches: which source, which latents, which recipe."""
 
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from kaleido_jax.data import pipeline, store
+from kaleido_jax.data import pipeline, records, store
 from kaleido_jax.data.example import Source
 from kaleido_jax.data.recipe import Recipe
 from kaleido_jax.latents import colors, named
@@ -51,6 +52,8 @@ SOURCES: dict[str, Callable[..., Source]] = {
   'tfds': tfds,  # tfds:NAME
   'webdataset': webdataset,
 }
+
+PHOTOGRAPHS = ('tfds', 'webdataset')  # whose latents are all in a store
 
 
 def kinds(data, latents: tuple[str, ...]) -> tuple[Kind, ...]:
@@ -101,12 +104,16 @@ def recipe(data, latents: tuple[str, ...], size: int | None) -> Recipe:
 
 def alone(data, made: Recipe, *, split: str) -> Source:
   """The examples of a split, with the latents that the source itself has."""
+  return _open(data, split, made.size, made.needs())
+
+
+def _open(data, split: str, size: int | None, kinds) -> Source:
   name = data.source.partition(':')[0]
   if name not in SOURCES:
     raise ValueError(
       f'config.data.source={data.source!r} is not one of {list(SOURCES)}.'
     )
-  return SOURCES[name](data, split, made.size, tuple(made.needs()))
+  return SOURCES[name](data, split, size, tuple(kinds))
 
 
 def source(data, made: Recipe, *, split: str, encoder: str = '') -> Source:
@@ -128,15 +135,19 @@ def source(data, made: Recipe, *, split: str, encoder: str = '') -> Source:
       '--config.data.store=FOLDER.'
     )
   if not data.store:
-    raise ValueError(
-      f'{data.source} knows nothing of {sorted(missing)}; '
-      'they come from a latent store. Make one with\n'
-      f'  {store.COMMAND}\n'
-      'and give its folder as --config.data.store=FOLDER, or train on colours, '
-      'which need no store: --config.latents="(\'color\',)".'
-    )
+    raise ValueError(_no_store(data, missing))
   wanted = [k for k in made.vocabulary.kinds if k.name in missing]
   return store.Joined(found, data.store, kinds=wanted, encoder=encoder)
+
+
+def _no_store(data, kinds: set[str]) -> str:
+  return (
+    f'{data.source} knows nothing of {sorted(kinds)}; '
+    'they come from a latent store. Make one with\n'
+    f'  {store.COMMAND}\n'
+    'and give its folder as --config.data.store=FOLDER, or train on colours, '
+    'which need no store: --config.latents="(\'color\',)".'
+  )
 
 
 def batches(
@@ -144,8 +155,8 @@ def batches(
   *,
   split: str | None = None,
   first: int = 0,
-  process: int = 0,
-  num_processes: int = 1,
+  parts: Sequence[int] = (0,),
+  num_parts: int = 1,
   encoder: str = '',
 ):
   """This process's share of a run's batches, from the given one on."""
@@ -156,11 +167,42 @@ def batches(
     batch_size=data.batch_size,
     seed=config.seed,
     first=first,
-    process=process,
-    num_processes=num_processes,
+    parts=parts,
+    num_parts=num_parts,
     num_workers=data.num_workers,
     num_threads=data.num_threads,
   )
+
+
+def missing(config: Any) -> list[str]:
+  """What has to be fetched or made, a sentence for each that is not there."""
+  data, lacking, source = config.data, [], None
+  try:
+    vocabulary(data, config.latents)
+  except FileNotFoundError as error:
+    folder = pathlib.Path(data.vocabulary).parent
+    lacking.append(
+      f'{error} Fetch it with\n  pip install huggingface_hub\n'
+      f'  hf download google/{folder.name} spiece.model --local-dir {folder}'
+    )
+  needed = set(config.latents) - {'color'}
+  needed -= {'voken'} if data.vokens_from_pixels else set()
+  try:
+    source = _open(data, data.split, _size(config), needed)
+  except FileNotFoundError as error:
+    lacking.append(str(error))
+  if source is not None:
+    needed -= set(source.kinds)
+  elif data.source.partition(':')[0] not in PHOTOGRAPHS:
+    return lacking  # which latents it will bring is not known yet
+  if needed and not data.store:
+    lacking.append(_no_store(data, needed))
+  elif needed:
+    try:
+      records.Records(data.store, kind=store.KIND, command=store.COMMAND)
+    except FileNotFoundError as error:
+      lacking.append(str(error))
+  return lacking
 
 
 def check(config: Any) -> Vocabulary:
@@ -191,6 +233,10 @@ def check(config: Any) -> Vocabulary:
 
 def recipe_of(config: Any) -> Recipe:
   """The recipe of a whole configuration."""
+  return recipe(config.data, config.latents, _size(config))
+
+
+def _size(config: Any) -> int | None:
+  """Of the pictures; points have none."""
   shape = config.image_shapes[0]
-  size = shape[0] if len(shape) == 3 else None
-  return recipe(config.data, config.latents, size)
+  return shape[0] if len(shape) == 3 else None

@@ -170,7 +170,9 @@ def command(name: str, data_dir: str | pathlib.Path) -> str:
   """What prepares a data set."""
   if name.partition(':')[0] == 'imagenet2012':
     return (
-      f'python -m kaleido_jax.data.imagenet --source=FOLDER --out={data_dir}'
+      f'python -m kaleido_jax.data.imagenet --source=FOLDER --out={data_dir}\n'
+      'where FOLDER has ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar '
+      'from https://image-net.org, where one needs an account.'
     )
   return f'tfds build {name} --data_dir={data_dir} --file_format=array_record'
 

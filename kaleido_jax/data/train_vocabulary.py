@@ -1,8 +1,10 @@
-"""Trains the small SentencePiece vocabulary that ships with the package.
+"""Trains the small SentencePiece vocabularies that ship with the package.
 
   python -m kaleido_jax.data.train_vocabulary --emoji=FOLDER
+  python -m kaleido_jax.data.train_vocabulary --size=1024 --out=shapes.model
 
-On captions and latents of shapes and emoji. The same kind of file as T5's
+On captions and latents of shapes and emoji, or of shapes alone: so few words
+need few pieces, and a head of a tenth the size. The same kind of file as T5's
 spiece.model, read by the same code: padding 0, end 1, unknown 2. Unlike T5's it
 changes no character (T5 normalises), and falls back to bytes, so that any text
 comes back as it was. Its pieces are merged by frequency (BPE): so small a
@@ -23,11 +25,13 @@ KINDS = ('text', 'bbox', 'blob', 'layout')
 
 
 def sentences() -> Iterator[str]:
-  """Everything that the embedded default's models read or write."""
-  shapes = Shapes(size=32, kinds=KINDS)
-  emoji = Emoji(flags.FLAGS.emoji, split='train', kinds=KINDS)
-  for source, count in ((shapes, flags.FLAGS.shapes), (emoji, len(emoji))):
-    for index in range(min(count, len(source))):
+  """Everything that the small models read or write."""
+  sources = [(Shapes(size=32, kinds=KINDS), flags.FLAGS.shapes)]
+  if flags.FLAGS.emoji:
+    emoji = Emoji(flags.FLAGS.emoji, split='train', kinds=KINDS)
+    sources.append((emoji, len(emoji)))
+  for source, count in sources:
+    for index in range(count):
       example = source[index]
       yield example.caption
       yield from example.latents.to_strings().values()
@@ -35,10 +39,10 @@ def sentences() -> Iterator[str]:
 
 def define_flags() -> None:
   """Not when this is imported: flags are for whoever runs the program."""
-  flags.DEFINE_string('emoji', None, 'Emoji records.', required=True)
+  flags.DEFINE_string('emoji', None, 'Emoji records; none: shapes alone.')
   flags.DEFINE_integer('shapes', 40_000, 'How many are described.')
   flags.DEFINE_integer('size', 6144, 'Pieces.')
-  flags.DEFINE_string('out', str(tokens.EMBEDDED), 'Where it is written.')
+  flags.DEFINE_string('out', str(tokens.EMBEDDED['']), 'Where it is written.')
 
 
 def main(argv: list[str]) -> None:

@@ -39,8 +39,10 @@ class WebDataset:
     found = shards.find(where)
     if not found:
       raise FileNotFoundError(
-        f'there are no tar files in {where}. For CC12M they are made by\n  '
-        + COMMAND.format(where)
+        f'there are no tar files in {where}. For CC12M they are made by\n'
+        '  pip install img2dataset\n  ' + COMMAND.format(where) + '\nwhere '
+        'cc12m.tsv is https://storage.googleapis.com/conceptual_12m/cc12m.tsv '
+        'with the names of its columns, url and caption, as a first line.'
       )
     self._index = shards.index(found)
     shards.warn(self._index.about)

@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, Key
+from jaxtyping import Float, Int, Integer, Key
 
 from kaleido_jax.arrays import Array, Images
 from kaleido_jax.diffusion.denoiser import Denoiser
@@ -101,7 +101,7 @@ def grid(
   return np.pad(times, (0, bucket(num_steps) - num_steps))
 
 
-def keys(seed: int | Int[Array, ''], indices: Any) -> Key[Array, ' b']:
+def keys(seed: int | Integer[Array, ''], indices: Any) -> Key[Array, ' b']:
   """One key per image, from the seed and the image's own number."""
   fold = jax.vmap(jax.random.fold_in, (None, 0))
   return fold(jax.random.key(seed), jnp.asarray(indices))

@@ -23,7 +23,11 @@ from kaleido_jax.arrays import Array
 from kaleido_jax.latents.latents import SEPARATOR, Kind, Kinds, Latents, named
 
 PAD, EOS, UNKNOWN = 0, 1, 2
-EMBEDDED = pathlib.Path(__file__).parent / 'vocabulary.model'
+_HERE = pathlib.Path(__file__).parent
+EMBEDDED = {  # in this package
+  '': _HERE / 'vocabulary.model',
+  'shapes': _HERE / 'shapes.model',  # for shapes alone
+}
 _OPEN, _CLOSE = '([', ')]'
 
 
@@ -33,16 +37,16 @@ class Vocabulary:
   def __init__(
     self, path: str = '', *, kinds: Kinds = (), rows: int | None = None
   ):
-    """Reads a SentencePiece model, by default the one in this package.
+    """Reads a SentencePiece model: a file, or a name of EMBEDDED.
 
     `rows` is how many rows the language model had before its vocabulary grew:
     32128 for T5. None is as many as there are pieces.
     """
-    file = pathlib.Path(path) if path else EMBEDDED
+    file = EMBEDDED.get(path) or pathlib.Path(path)
     if not file.is_file():
       raise FileNotFoundError(
         f'there is no vocabulary at {file}. T5 has it as spiece.model beside '
-        'its weights; an empty path is the small one of this package.'
+        f'its weights; in this package are {list(EMBEDDED)}.'
       )
     self._file = file
     self.kinds = tuple(map(named, kinds))

@@ -81,20 +81,31 @@ def same(a, b):
     np.testing.assert_array_equal(a.arrays[name], b.arrays[name])
 
 
-@pytest.mark.parametrize('num_processes', [2, 4])
-def test_any_number_of_processes_makes_the_same_batches(num_processes):
+@pytest.mark.parametrize('num_parts', [2, 4])
+def test_any_number_of_processes_makes_the_same_batches(num_parts):
   """Same examples, rows and augmentations, over more than an epoch."""
   made = recipe(flip=True)
   whole = batches(count=9, made=made)
   parts = [
-    batches(count=9, made=made, process=p, num_processes=num_processes)
-    for p in range(num_processes)
+    batches(count=9, made=made, parts=(p,), num_parts=num_parts)
+    for p in range(num_parts)
   ]
   for batch, *shares in zip(whole, *parts, strict=True):
     assert batch.keys == tuple(k for share in shares for k in share.keys)
     for name, array in batch.arrays.items():
       joined = np.concatenate([share.arrays[name] for share in shares])
       np.testing.assert_array_equal(array, joined)
+
+
+def test_parts_that_are_no_neighbours_are_read_in_order():
+  whole = batches(count=2)
+  for batch, mine in zip(
+    whole, batches(count=2, parts=(0, 3), num_parts=4), strict=True
+  ):
+    assert mine.keys == batch.keys[:2] + batch.keys[6:]
+    np.testing.assert_array_equal(
+      mine.arrays['image'], batch.arrays['image'][[0, 1, 6, 7]]
+    )
 
 
 def test_a_jump_is_a_run():
@@ -177,8 +188,8 @@ def test_vokens_from_a_store_and_flips_are_refused():
 
 
 def test_a_batch_that_does_not_divide_is_refused():
-  with pytest.raises(ValueError, match='batch_size=8.*3 processes'):
-    batches(num_processes=3)
+  with pytest.raises(ValueError, match='batch_size=8.*3 parts'):
+    batches(num_parts=3)
 
 
 def test_bad_records_are_replaced_by_the_same_others_counted_and_named():

@@ -1,0 +1,78 @@
+"""Drawn scenes of coloured shapes at 32x32: Kaleido whole, on two CPU cores.
+
+  python -m kaleido_jax.main --config=configs/shapes.py
+
+Variant: configs/shapes.py:mdm is the baseline without latents.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config(variant: str = '') -> ConfigDict:
+  config = default.get_config()
+  config.image_shapes = ((32, 32, 3), (16, 16, 3))
+  config.latents = ('bbox',)
+  config.data.update(
+    source='shapes',
+    vocabulary='shapes',
+    vocabulary_rows=0,
+    caption_length=24,
+    num_workers=0,
+    num_threads=1,
+    batch_size=16,
+  )
+  config.data.lengths.bbox = 45
+  config.optimizer.update(learning_rate=1e-3, warmup_steps=300, ema_decay=0.999)
+  config.train.update(
+    num_steps=20_000,
+    log_every=100,
+    save_every=1_000,
+    held_out='test',
+    measure_every=2_000,
+    sample_every=2_000,
+  )
+  config.sample.update(steps=30, solver='dpm++', spacing='trailing')
+  small = dict(
+    vocab_size=1024,
+    width=128,
+    num_heads=4,
+    head_dim=32,
+    mlp_dim=256,
+    num_encoder_layers=1,
+    num_decoder_layers=2,
+    dtype='float32',
+  )
+  config.model.encoder.update(small)
+  config.model.decoder.update(small)
+  inner = dict(
+    channels=(32, 64),
+    num_resnets=(1, 1),
+    num_attention=(0, 1),
+    embedding_dim=256,
+    condition_dim=128,
+    num_condition_blocks=0,
+    micro_conditions=(('scale', 16.0),),
+    groups=8,
+    heads=4,
+    dtype='float32',
+  )
+  config.model.denoiser.inner_unet.update(inner)
+  config.diffusion.target = 'v'
+  config.model.denoiser.update(
+    channels=(16, 32),
+    num_resnets=(1, 1),
+    num_attention=(0, 0),
+    embedding_dim=256,
+    micro_conditions=(('scale', 32.0),),
+    groups=8,
+    heads=4,
+    dtype='float32',
+  )
+  config.model.freeze_encoder = False  # it starts from nothing
+  if variant == 'mdm':
+    config.latents = ()
+  elif variant:
+    raise ValueError(f"variant {variant!r} is not 'mdm'.")
+  return config

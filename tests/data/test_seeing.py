@@ -1,0 +1,43 @@
+"""The judge of pictures, against pictures whose contents are known."""
+
+import numpy as np
+import pytest
+
+from kaleido_jax.data.shapes import Shapes, seeing
+from kaleido_jax.data.shapes.drawing import GROUNDS
+
+
+@pytest.mark.parametrize('size', [32, 64])
+def test_what_is_drawn_is_seen(size):
+  source = Shapes(size=size, split='test', kinds=())
+  right = total = 0
+  for index in range(24):
+    left = [(t.shape, t.colour) for t in source.scene(index).facts.things]
+    total += len(left)
+    for seen in seeing.things(source[index].image):
+      if (seen.shape, seen.colour) in left:
+        left.remove((seen.shape, seen.colour))
+        right += 1
+        assert seen.fit > 0.6
+  assert right >= 0.95 * total
+
+
+def test_things_are_told_from_left_to_right():
+  source = Shapes(size=32, split='test', kinds=('bbox',))
+  checked = 0
+  for index in range(40):
+    example = source[index]
+    boxes = sorted(example.latents.boxes, key=lambda box: box.x1 + box.x2)
+    seen = seeing.things(example.image)
+    if len(boxes) == 2 == len(seen):
+      labels = [f'{one.colour} {one.shape}' for one in seen]
+      assert labels == [box.label for box in boxes]
+      checked += 1
+  assert checked >= 10
+
+
+@pytest.mark.parametrize('tone', list(GROUNDS))
+def test_nothing_is_seen_where_nothing_is(tone):
+  picture = np.empty((32, 32, 3), np.uint8)
+  picture[:], picture[::3] = GROUNDS[tone]
+  assert seeing.things(picture) == []

@@ -1,0 +1,179 @@
+"""Latents, then pictures: what they depend on, and what they do not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import toy
+from kaleido_jax import generate, objective, sharding
+from kaleido_jax import state as states
+from kaleido_jax.data import sources
+from kaleido_jax.diffusion import sampler
+from kaleido_jax.models import decoding, kaleido, t5
+
+CAPTIONS = ['class a', 'class b', 'class b', 'class a']
+LENGTH = 6  # of z
+
+
+@pytest.fixture(scope='module')
+def config():
+  made = toy.get_config()
+  made.sample.steps = 8
+  made.model.denoiser.width = 32
+  return made
+
+
+@pytest.fixture(scope='module')
+def setting(config):
+  """Model, mesh, parameters that are drawn, vocabulary."""
+  mesh = sharding.create_mesh(config.mesh, jax.devices()[:1])
+  model = kaleido.from_config(config)
+  state = states.init(config, model, mesh)
+  params = kaleido.join(state.trained, state.frozen)
+  return model, mesh, params, sources.check(config)
+
+
+@pytest.fixture(scope='module')
+def imagine(setting):
+  model, mesh, _, _ = setting
+  return generate.build_imagine(model, mesh, LENGTH)
+
+
+@pytest.fixture(scope='module')
+def render(config, setting):
+  model, mesh, _, _ = setting
+  return generate.build_render(config, model, mesh)
+
+
+@pytest.fixture(scope='module')
+def ids(config, setting):
+  return generate.captions(config, setting[3], CAPTIONS)
+
+
+def latents(imagine, setting, ids, rows, *, seed=3, temperature=1.0):
+  rule = decoding.SamplingRule(temperature=temperature)
+  indices = np.int32(rows)
+  return np.asarray(
+    imagine(setting[2], ids[rows], np.uint32(seed), indices, rule)
+  )
+
+
+def points(config, render, setting, ids, z, rows, *, weight=3.0, **kwargs):
+  given = dict(
+    times=generate.times(config), solver=generate.solver(config), seed=3
+  )
+  given |= kwargs
+  xs = render(
+    setting[2],
+    ids[rows],
+    None if z is None else z[rows],
+    np.uint32(given['seed']),
+    np.int32(rows),
+    np.float32(weight),
+    given['times'],
+    given['solver'],
+  )
+  return generate.pictures(config, xs)
+
+
+def test_a_row_depends_on_its_number_alone(
+  config, imagine, render, setting, ids
+):
+  every = [0, 1, 2, 3]
+  z = latents(imagine, setting, ids, every)
+  some = latents(imagine, setting, ids, [2, 0])
+  np.testing.assert_array_equal(z[[2, 0]], some)
+  assert (z[1] != z[2]).any()  # the same caption, another number
+  assert (latents(imagine, setting, ids, every, seed=4) != z).any()
+  whole = points(config, render, setting, ids, z, every)
+  part = points(config, render, setting, ids, z, [2, 0])
+  np.testing.assert_allclose(whole[[2, 0]], part, atol=1e-5)
+
+
+def test_latents_end(imagine, setting, ids):
+  z = latents(imagine, setting, ids, [0, 1, 2, 3])
+  for row in z:
+    used = row[row != t5.PAD]
+    assert (used == t5.EOS).sum() == 1 and used[-1] == t5.EOS
+  full = generate.ended(jnp.array([[5, 6, 7], [5, t5.EOS, t5.PAD]]))
+  np.testing.assert_array_equal(full, [[5, 6, t5.EOS], [5, t5.EOS, t5.PAD]])
+
+
+def test_edited_latents_meet_the_same_noise(
+  config, imagine, render, setting, ids
+):
+  z = latents(imagine, setting, ids, [0, 1])
+  edited = z.copy()
+  edited[1, 0] += 1
+  before = points(config, render, setting, ids, z, [0, 1])
+  after = points(config, render, setting, ids, edited, [0, 1])
+  np.testing.assert_array_equal(before[0], after[0])
+  assert (before[1] != after[1]).any()
+
+
+def test_without_weight_neither_caption_nor_latents_matter(
+  config, imagine, render, setting, ids
+):
+  z = latents(imagine, setting, ids, [0, 1, 2, 3])
+  swapped, moved = ids[[1, 0, 3, 2]], z[[2, 3, 0, 1]]
+  rows = [0, 1, 2, 3]
+  for weight, same in ((0.0, True), (1.0, False)):
+    a = points(config, render, setting, ids, z, rows, weight=weight)
+    b = points(config, render, setting, swapped, moved, rows, weight=weight)
+    assert np.allclose(a, b, atol=1e-5) is same
+
+
+def test_a_perfect_estimate_is_what_training_means(config, setting, ids):
+  """The conditions are those under which the loss was taken."""
+  model, _, params, words = setting
+  z = np.int32([[9, 8, t5.EOS], [7, t5.EOS, t5.PAD]])
+  given, null = generate.conditions(model, params, ids[:2], z)
+  xs, now = (np.float32([[0.3, -1], [2, 0.1]]),), np.float32([10, 900])
+  for drop, tokens in ((False, given), (True, null)):
+    dropped = np.full(2, drop)
+    trained, _ = model.apply(
+      {'params': params},
+      ids[:2],
+      ids[:2] != t5.PAD,
+      xs,
+      now,
+      z,
+      drop_caption=dropped,
+      drop_latents=dropped,
+    )
+    sampled = model.apply({'params': params}, xs, now, tokens, method='denoise')
+    np.testing.assert_allclose(trained[0], sampled[0], atol=1e-6)
+  del words
+
+
+def test_changing_what_is_traced_compiles_nothing(
+  config, imagine, render, setting, ids
+):
+  z = latents(imagine, setting, ids, [0, 1])
+  points(config, render, setting, ids, z, [0, 1])
+  imagined, rendered = imagine._cache_size(), render._cache_size()
+  latents(imagine, setting, ids, [0, 1], seed=9, temperature=0.5)
+  few = sampler.grid(5, config.diffusion.num_times, spacing='uniform')
+  points(
+    config, render, setting, ids, z, [1, 0],
+    weight=9.0, times=few, solver=sampler.SOLVERS['ddim'], seed=8,
+  )  # fmt: skip
+  assert (imagine._cache_size(), render._cache_size()) == (imagined, rendered)
+
+
+def test_pictures_are_levels_and_points_stay(config):
+  image = np.uint8([[[[0, 127, 255]]]])
+  made = config.copy_and_resolve_references()
+  made.image_shapes = ((1, 1, 3),)
+  (x,) = objective.pyramid(made, jnp.asarray(image))
+  np.testing.assert_array_equal(generate.pictures(made, (x,)), image)
+  point = np.float32([[0.25, -3]])
+  np.testing.assert_array_equal(generate.pictures(config, (point,)), point)
+
+
+def test_an_unknown_solver_is_named(config):
+  made = config.copy_and_resolve_references()
+  made.sample.solver = 'euler'
+  with pytest.raises(ValueError, match="'euler' is not one of .*'ddim'"):
+    generate.solver(made)

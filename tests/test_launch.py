@@ -1,0 +1,418 @@
+"""Launch scripts, with stand-ins for the programs that this machine lacks."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import jsonschema
+import pytest
+import small_runs
+import yaml
+
+from kaleido_jax import train
+
+ROOT = pathlib.Path(__file__).parent.parent
+LAUNCH = ROOT / 'launch'
+SCRIPTS = ('local.sh', 'slurm.sbatch', 'tpu_pod.sh')
+
+# In place of `python -m kaleido_jax.main`: saves a checkpoint at each start
+# that PLAN says so, and ends as it says. Other uses of Python are left alone.
+FAKE = """#!{python}
+import json, os, pathlib, signal, sys, time
+if sys.argv[1:3] != ['-m', 'kaleido_jax.main']:
+  os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+flags = dict(f.removeprefix('--').partition('=')[::2] for f in sys.argv[3:])
+folder = pathlib.Path(flags['workdir'])
+process = flags.get('process_id', os.environ.get('SLURM_PROCID', '0'))
+calls = folder / f'calls-{{process}}'
+start = len(calls.read_text().splitlines()) if calls.exists() else 0
+with calls.open('a') as file:
+  names = 'JAX_NUM_CPU_DEVICES', 'CUDA_VISIBLE_DEVICES'
+  seen = {{name: os.environ.get(name) for name in names}}
+  file.write(json.dumps([sys.argv[3:], seen, os.getcwd()]) + '\\n')
+code, saves = json.loads(os.environ['PLAN'])[start]
+if saves and process == '0':
+  (folder / 'checkpoints' / str(start + 1)).mkdir(parents=True)
+if code == 'wait':
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+  (folder / f'waiting-{{process}}').touch()
+  time.sleep(60)
+sys.exit(code if process == '0' or code in (0, 75) else 76)
+"""
+
+
+def program(path: pathlib.Path, text: str) -> pathlib.Path:
+  path.write_text(text)
+  path.chmod(path.stat().st_mode | stat.S_IEXEC)
+  return path
+
+
+@pytest.fixture
+def fake(tmp_path):
+  """An environment in which Python is the one above."""
+  bin_ = tmp_path / 'bin'
+  bin_.mkdir()
+  python = program(bin_ / 'python', FAKE.format(python=sys.executable))
+  path = f'{bin_}:{os.environ["PATH"]}'
+  return {**os.environ, 'PYTHON': str(python), 'PATH': path}
+
+
+def local(fake, tmp_path, plan, *, count: int = 2, **more) -> subprocess.Popen:
+  return subprocess.Popen(
+    [LAUNCH / 'local.sh', str(count), '--x=1', f'--workdir={tmp_path}'],
+    cwd=tmp_path,  # anywhere
+    env={**fake, 'PLAN': json.dumps(plan), **more},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def calls(tmp_path, process: int):
+  lines = (tmp_path / f'calls-{process}').read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
+def test_shellcheck_has_nothing_to_say(name):
+  command = shutil.which('shellcheck', path=pathlib.Path(sys.executable).parent)
+  done = subprocess.run(
+    [command, LAUNCH / name], capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
+def test_scripts_can_be_started(name):
+  assert os.access(LAUNCH / name, os.X_OK) or name.endswith('.sbatch')
+
+
+def test_local_starts_all_again_until_the_run_is_done(fake, tmp_path):
+  # A failure, two stops of which one had saved nothing, and the end.
+  plan = [(1, True), (75, True), (75, False), (0, False)]
+  process = local(fake, tmp_path, plan)
+  said, _ = process.communicate(timeout=60)
+  assert process.returncode == 0, said
+  for index in range(2):
+    found = calls(tmp_path, index)
+    assert len(found) == 4
+    flags, seen, folder = found[0]
+    assert {'--x=1', '--num_processes=2', f'--process_id={index}'} <= {*flags}
+    assert seen['JAX_NUM_CPU_DEVICES'] == '1' and folder == str(ROOT)
+    assert f'process {index}: pid' in said
+    assert f'{tmp_path}/process-{index}.txt' in said
+  assert 'starting again from checkpoint 2' in said
+  meetings = [{f for f in flags if 'coord' in f} for flags, *_ in found]
+  assert meetings[0] != meetings[1]  # the old port may still be taken
+
+
+def test_local_gives_up_after_three_failures_without_progress(fake, tmp_path):
+  plan = [(3, False), (3, True), (3, False), (3, False), (3, False)]
+  process = local(fake, tmp_path, plan)
+  said, _ = process.communicate(timeout=60)
+  assert process.returncode == 3  # and not 76, as the others say
+  assert len(calls(tmp_path, 0)) == 5 and 'giving up' in said
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_local_passes_signals_on_and_starts_nothing_again(
+  fake, tmp_path, number
+):
+  process = local(fake, tmp_path, [('wait', False)] * 2)
+  small_runs.wait_for(
+    lambda: all((tmp_path / f'waiting-{p}').exists() for p in range(2)), process
+  )
+  process.send_signal(number)
+  process.communicate(timeout=30)
+  assert process.returncode == train.TO_BE_CONTINUED
+  assert len(calls(tmp_path, 0)) == 1
+
+
+def test_local_deals_out_devices(fake, tmp_path):
+  process = local(fake, tmp_path, [(0, False)], DEVICES='8')
+  process.communicate(timeout=30)
+  assert calls(tmp_path, 1)[0][1]['JAX_NUM_CPU_DEVICES'] == '4'
+  (tmp_path / 'calls-0').unlink()
+  (tmp_path / 'calls-1').unlink()
+  program(
+    tmp_path / 'bin/nvidia-smi',
+    '#!/bin/sh\nfor i in 0 1 2 3; do echo GPU; done',
+  )
+  process = local(fake, tmp_path, [(0, False)])
+  process.communicate(timeout=30)
+  seen = [calls(tmp_path, p)[0][1]['CUDA_VISIBLE_DEVICES'] for p in range(2)]
+  assert seen == ['0,1', '2,3']
+  process = local(fake, tmp_path, [(0, False)], count=3)
+  said, _ = process.communicate(timeout=30)
+  assert process.returncode == 2 and '4 GPUs cannot be dealt out to 3' in said
+
+
+def options() -> dict[str, str]:
+  """What the script asks of SLURM."""
+  lines = (LAUNCH / 'slurm.sbatch').read_text().splitlines()
+  before = lines[: lines.index('set -uo pipefail')]  # SLURM stops reading there
+  found = [line.split(None, 1)[1] for line in before if line[:8] == '#SBATCH ']
+  assert sum('#SBATCH --' in line for line in lines) == len(found)
+  return dict(option.partition('=')[::2] for option in found)
+
+
+def test_slurm_gets_options_that_go_together():
+  found = options()
+  assert found['--gres'] == f'gpu:{found["--ntasks-per-node"]}'
+  assert '--gpus-per-task' not in found
+  assert '--requeue' in found and found['--open-mode'] == 'append'
+  assert re.fullmatch(r'TERM@\d+', found['--signal'])  # to tasks, not the shell
+
+
+# srun, as a machine of one node sees it: its tasks, with the variables by which
+# jax finds the others. scontrol writes down what it is asked.
+SRUN = """#!/usr/bin/env bash
+while [[ $1 == --* ]]; do shift; done
+for i in 0 1; do
+  SLURM_PROCID=$i SLURM_LOCALID=$i "$@" & pids+=($!)
+done
+trap 'kill -TERM "${pids[@]}"' TERM
+code=0
+for pid in "${pids[@]}"; do wait "$pid" || code=$?; done
+for pid in "${pids[@]}"; do wait "$pid" || code=$?; done
+exit $code
+"""
+
+
+def sbatch(fake, tmp_path, plan, **more):
+  """Runs the script as SLURM does: a copy, from where it was submitted."""
+  program(tmp_path / 'bin/srun', SRUN)
+  note = f'#!/bin/sh\necho "$@" >> {tmp_path}/scontrol'
+  program(tmp_path / 'bin/scontrol', note)
+  copy = shutil.copy(LAUNCH / 'slurm.sbatch', tmp_path / 'slurm_script')
+  variables = {'SLURM_SUBMIT_DIR': str(ROOT), 'SLURM_JOB_ID': '17'}
+  return subprocess.Popen(
+    ['bash', copy, f'--workdir={tmp_path}'],
+    cwd=tmp_path,
+    env={**fake, **variables, 'PLAN': json.dumps(plan), **more},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+@pytest.mark.parametrize(
+  'code, restarts, again',
+  [(0, 0, False), (75, 99, True), (1, 3, True), (1, 10, False)],
+)
+def test_slurm_requeues_what_is_not_done(fake, tmp_path, code, restarts, again):
+  process = sbatch(
+    fake, tmp_path, [(code, False)], SLURM_RESTART_COUNT=str(restarts)
+  )
+  said, _ = process.communicate(timeout=60)
+  asked = tmp_path / 'scontrol'
+  assert asked.exists() is again, said
+  if again:
+    assert asked.read_text() == 'requeue 17\n'
+  else:
+    assert process.returncode == (76 if code else 0)
+  assert len(calls(tmp_path, 1)) == 1
+
+
+def test_slurm_outlives_the_signal_that_its_tasks_get(fake, tmp_path):
+  process = sbatch(fake, tmp_path, [('wait', False)])
+  small_runs.wait_for(
+    lambda: all((tmp_path / f'waiting-{p}').exists() for p in range(2)), process
+  )
+  process.send_signal(signal.SIGTERM)  # the shell
+  time.sleep(0.5)
+  assert process.poll() is None
+  found = subprocess.run(
+    ['pgrep', '-P', str(process.pid)], capture_output=True, text=True
+  )
+  for pid in found.stdout.split():  # srun
+    os.kill(int(pid), signal.SIGTERM)
+  process.communicate(timeout=30)
+  assert (tmp_path / 'scontrol').exists()
+
+
+def test_slurm_outside_the_repository_is_a_sentence(fake, tmp_path):
+  process = sbatch(fake, tmp_path, [], SLURM_SUBMIT_DIR=str(tmp_path))
+  said, _ = process.communicate(timeout=30)
+  assert process.returncode == 2 and 'from the root of the repository' in said
+
+
+def test_a_pod_gets_the_code_and_the_command(fake, tmp_path):
+  plan = tmp_path / 'codes'
+  plan.write_text('0\n0\n1\n0\n')  # copied, installed, failed once, done
+  program(
+    tmp_path / 'bin/gcloud',
+    f"""#!{sys.executable}
+import json, pathlib, sys
+with open({str(tmp_path / 'gcloud')!r}, 'a') as file:
+  file.write(json.dumps(sys.argv[1:]) + '\\n')
+plan = pathlib.Path({str(plan)!r})
+code, _, rest = plan.read_text().partition('\\n')
+plan.write_text(rest)
+sys.exit(int(code))
+""",
+  )
+  done = subprocess.run(
+    [
+      *(LAUNCH / 'tpu_pod.sh', 'pod', 'zone-a', '--config=configs/toy.py'),
+      *('--workdir=/nfs/a run', '--config.latents=()'),
+    ],
+    cwd=tmp_path,
+    env={**fake, 'PAUSE': '0'},
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
+  assert done.returncode == 0, done.stderr
+  lines = (tmp_path / 'gcloud').read_text().splitlines()
+  copied, installed, *runs = [json.loads(line) for line in lines]
+  assert copied[:4] == ['compute', 'tpus', 'tpu-vm', 'scp']
+  assert copied[5].startswith('pod:') and '--worker=all' in copied
+  assert 'pip install' in installed[-1]
+  assert runs[0] == runs[1] and '--worker=all' in runs[0]
+  # What the shell over there makes of it.
+  command = runs[0][-1].removeprefix('--command=').partition('exec ')[2]
+  printed = subprocess.run(
+    ['bash', '-c', f'printf "%s\\n" {command}'],
+    capture_output=True,
+    text=True,
+  )
+  assert printed.stdout.splitlines() == [
+    *('.venv/bin/python', '-m', 'kaleido_jax.main'),
+    *('--config=configs/toy.py', '--workdir=/nfs/a run'),
+    '--config.latents=()',
+  ]
+
+
+# As much of JobSet and of what it contains as the file uses: a name that is not
+# here is a typing error, or has to be looked up and added.
+def record(required: str, **fields):
+  return {
+    'type': 'object',
+    'properties': fields,
+    'required': required.split(),
+    'additionalProperties': False,
+  }
+
+
+def list_of(item):
+  return {'type': 'array', 'items': item, 'minItems': 1}
+
+
+TEXT, NUMBER = {'type': 'string'}, {'type': 'integer', 'minimum': 0}
+TEXTS = {'type': 'object', 'additionalProperties': TEXT}
+AMOUNTS = {'type': 'object', 'additionalProperties': NUMBER}
+CONTAINER = record(
+  'name image command resources',
+  name=TEXT,
+  image=TEXT,
+  workingDir=TEXT,
+  command=list_of(TEXT),
+  args=list_of(TEXT),
+  ports=list_of(record('containerPort', containerPort=NUMBER)),
+  resources=record('limits', requests=AMOUNTS, limits=AMOUNTS),
+  volumeMounts=list_of(record('name mountPath', name=TEXT, mountPath=TEXT)),
+)
+POD = record(
+  'containers restartPolicy',
+  restartPolicy={'enum': ['Never', 'OnFailure']},
+  terminationGracePeriodSeconds=NUMBER,
+  nodeSelector=TEXTS,
+  containers=list_of(CONTAINER),
+  volumes=list_of(
+    record(
+      'name',
+      name=TEXT,
+      persistentVolumeClaim=record('claimName', claimName=TEXT),
+    )
+  ),
+)
+POD_RULE = record(
+  'action',
+  action={'enum': ['FailJob', 'Ignore', 'Count', 'FailIndex']},
+  onExitCodes=record(
+    'operator values',
+    containerName=TEXT,
+    operator={'enum': ['In', 'NotIn']},
+    values=list_of(NUMBER),
+  ),
+  onPodConditions=list_of(record('type', type=TEXT, status=TEXT)),
+)
+JOB = record(
+  'template',
+  parallelism=NUMBER,
+  completions=NUMBER,
+  completionMode={'enum': ['Indexed', 'NonIndexed']},
+  backoffLimit=NUMBER,
+  podFailurePolicy=record('rules', rules=list_of(POD_RULE)),
+  template=record('spec', spec=POD),
+)
+ACTIONS = ('FailJobSet', 'RestartJobSet', 'RestartJobSetAndIgnoreMaxRestarts')
+FAILURE = record(
+  '',
+  maxRestarts=NUMBER,
+  rules=list_of(
+    record(
+      'name action',
+      name={
+        'type': 'string',
+        'pattern': '^[A-Za-z]([A-Za-z0-9_,:-]*[A-Za-z0-9_])?$',
+      },
+      action={'enum': list(ACTIONS)},
+      onJobFailureReasons=list_of(
+        {
+          'enum': [
+            'BackoffLimitExceeded',
+            'DeadlineExceeded',
+            'PodFailurePolicy',
+          ]
+        }
+      ),
+    )
+  ),
+)
+SLICE = record(
+  'name template',
+  name=TEXT,
+  replicas=NUMBER,
+  template=record('spec', spec=JOB),
+)
+JOBSET = record(
+  'apiVersion kind metadata spec',
+  apiVersion={'const': 'jobset.x-k8s.io/v1alpha2'},
+  kind={'const': 'JobSet'},
+  metadata=record('name', name=TEXT, annotations=TEXTS),
+  spec=record(
+    'replicatedJobs', failurePolicy=FAILURE, replicatedJobs=list_of(SLICE)
+  ),
+)
+
+
+def test_the_jobset_is_one_and_its_numbers_agree():
+  jobset = yaml.safe_load((LAUNCH / 'gke.yaml').read_text())
+  jsonschema.Draft202012Validator(JOBSET).validate(jobset)
+  job = jobset['spec']['replicatedJobs'][0]['template']['spec']
+  pod = job['template']['spec']
+  (container,) = pod['containers']
+  chips = container['resources']['limits']['google.com/tpu']
+  topology = pod['nodeSelector']['cloud.google.com/gke-tpu-topology']
+  assert eval(topology.replace('x', '*')) == chips * job['parallelism']
+  assert job['completions'] == job['parallelism']
+  # Any failure is a failure of all: half a run waits for the other half.
+  assert job['backoffLimit'] == 0 and pod['restartPolicy'] == 'Never'
+  codes = job['podFailurePolicy']['rules'][0]['onExitCodes']
+  assert codes['values'] == [train.TO_BE_CONTINUED]
+  assert codes['containerName'] == container['name']
+  assert container['command'] == ['python3', '-m', 'kaleido_jax.main']
+  mounted = container['volumeMounts'][0]['mountPath']
+  assert any(a.startswith(f'--workdir={mounted}/') for a in container['args'])
+  broken = json.loads(json.dumps(jobset).replace('backoffLimit', 'backofLimit'))
+  with pytest.raises(jsonschema.ValidationError, match='backofLimit'):
+    jsonschema.Draft202012Validator(JOBSET).validate(broken)

@@ -1,7 +1,9 @@
 """Text to image on CC12M: 64x64 first, then 256x256 around it.
 
-  python -m kaleido_jax.main --config=configs/cc12m.py:64 --config.data.store=cc12m_latents
-  python -m kaleido_jax.main --config=configs/cc12m.py:256 --config.data.store=cc12m_latents --config.init.run=runs/cc12m-64
+  python -m kaleido_jax.main --config=configs/cc12m.py:64 \\
+    --config.data.store=cc12m_latents
+  python -m kaleido_jax.main --config=configs/cc12m.py:256 \\
+    --config.data.store=cc12m_latents --config.init.run=runs/cc12m-64
 
 The paper trains 400k steps of each (appendix B.2: progressive training), on 64
 A100 for about two weeks. Here the second begins with the averages of the first.

@@ -4,11 +4,14 @@
   python -m kaleido_jax.main --config=configs/emoji.py
 
 The caption, 'cat face', does not say whose drawing it is; the latents tell its
-style, where the thing is, and its colours.
+style, where the thing is, and its colours. Of 8 million parameters; two cores
+train 17 examples in a second of both (of their own seconds: the machine was
+shared), so the 20,000 steps should take five hours. The run itself: not
+measured.
 
 Variants, joined by commas:
-  mdm    the baseline without latents
-  tiny   32x32, for a quick look
+  mdm    the baseline without latents; 20 examples in a second
+  tiny   32x32, for a quick look; 61 examples in a second
 """
 
 from ml_collections import ConfigDict

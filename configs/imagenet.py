@@ -1,6 +1,7 @@
 """Kaleido on ImageNet at 256x256, class names as captions (paper, table 1).
 
-  python -m kaleido_jax.main --config=configs/imagenet.py --config.data.store=imagenet_latents
+  python -m kaleido_jax.main --config=configs/imagenet.py \\
+    --config.data.store=imagenet_latents
 
 It says what it lacks of pictures, latents and T5, and where that comes from.
 The paper trains from scratch at 256x256, with "combined" latents, on 64 A100

@@ -44,7 +44,7 @@ if code == 'wait':
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
   (folder / f'waiting-{{process}}').touch()
   time.sleep(60)
-sys.exit(code if process == '0' or code in (0, 75) else 76)
+sys.exit(code if process == '1' or code in (0, 75) else 76)
 """
 
 
@@ -217,7 +217,7 @@ def test_slurm_requeues_what_is_not_done(fake, tmp_path, code, restarts, again):
   if again:
     assert asked.read_text() == 'requeue 17\n'
   else:
-    assert process.returncode == (76 if code else 0)
+    assert process.returncode == code
   assert len(calls(tmp_path, 1)) == 1
 
 

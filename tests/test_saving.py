@@ -1,7 +1,6 @@
 """Saves that go wrong, and what is left then; states on fewer devices."""
 
 import contextlib
-import json
 import re
 import shutil
 import subprocess
@@ -33,7 +32,7 @@ os.rename, os.replace = slowly(os.rename), slowly(os.replace)
 
 # Writes 256 MB, or reads a part of it, and prints the most memory it took.
 MEMORY = """
-import json, resource, sys
+import resource, sys
 import jax, jax.numpy as jnp
 import numpy as np
 from kaleido_jax import checkpoint
@@ -56,7 +55,7 @@ else:
   before = peak()
   found = jax.block_until_ready(checkpoints.restore(shapes))
   assert float(found['ema'][3][7]) == 3
-  print(json.dumps(peak() - before))
+  print(peak() - before)
 checkpoints.close()
 """
 
@@ -207,7 +206,7 @@ def test_a_state_moves_to_fewer_and_fewer_devices(tmp_path):
 
 
 def test_a_state_is_restored_without_a_second_copy(tmp_path):
-  """In megabytes, of a state of 256; Orbax itself takes some."""
+  """In megabytes, of a state of 256."""
 
   def measured(*args: str) -> str:
     process = small_runs.start(['-c', MEMORY, str(tmp_path), *args], devices=1)
@@ -217,5 +216,7 @@ def test_a_state_is_restored_without_a_second_copy(tmp_path):
 
   every = 'trained,ema,mu,nu'
   measured('save', every)
-  assert json.loads(measured('restore', every)) < 1.4 * 256
-  assert json.loads(measured('restore', 'ema')) < 2 * 64
+  whole, part = (float(measured('restore', names)) for names in (every, 'ema'))
+  # What Orbax itself takes is in both.
+  assert whole - part < 1.4 * (256 - 64)
+  assert part < 64 + 128

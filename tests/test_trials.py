@@ -48,13 +48,13 @@ def test_held_out_losses_are_of_the_averages_on_held_out_examples(points):
   key = jax.random.fold_in(jax.random.key(one.seed), 0)
 
   @jax.jit
-  def by_hand(params):
+  def by_hand(params, batch):
     drawn = objective.draw(one, key, batch)
     tokens = (drawn['z'] != 0).sum().astype('float32')
     model = kaleido.from_config(one)
     return objective.losses(one, model, params, drawn, tokens, 0)[0]
 
-  loss = by_hand(kaleido.join(state.ema, state.frozen))
+  loss = by_hand(kaleido.join(state.ema, state.frozen), dict(batch))
   assert tried.losses(state)['held_out/loss'] == pytest.approx(
     float(loss), rel=1e-5
   )

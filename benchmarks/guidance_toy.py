@@ -150,6 +150,7 @@ def panel(axes, weight, samples, *, latent):
     axes.text(
       -1.15 if label == 'A' else 1.15, 2.75, f'{outer:.0%}',
       ha='center', va='top', color=colour, fontsize=11, fontweight='bold',
+      bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 1}, zorder=4,
     )  # fmt: skip
   axes.axhline(0, color=GREY, lw=0.6)
   axes.set(xlim=(-2.3, 2.3), ylim=(-1.35, 2.75), xticks=[], yticks=[])

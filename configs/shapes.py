@@ -21,7 +21,7 @@ def get_config(variant: str = '') -> ConfigDict:
     caption_length=24,
     num_workers=0,
     num_threads=1,
-    batch_size=16,
+    batch_size=32,
   )
   config.data.lengths.bbox = 45
   config.optimizer.update(learning_rate=1e-3, warmup_steps=300, ema_decay=0.999)
@@ -47,9 +47,9 @@ def get_config(variant: str = '') -> ConfigDict:
   config.model.encoder.update(small)
   config.model.decoder.update(small)
   inner = dict(
-    channels=(32, 64),
-    num_resnets=(1, 1),
-    num_attention=(0, 1),
+    channels=(32, 64, 128),
+    num_resnets=(1, 1, 1),
+    num_attention=(0, 0, 1),  # where there are 4x4 pixels
     embedding_dim=256,
     condition_dim=128,
     num_condition_blocks=0,

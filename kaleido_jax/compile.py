@@ -66,7 +66,9 @@ def run(config: ConfigDict, *, workdir: str) -> None:
   limit = room(config, devices[0])
   started = time.perf_counter()
   try:
-    compiled = lower(config, model, mesh).compile()
+    compiled = lower(config, model, mesh).compile(
+      {'exec_time_optimization_effort': config.compile.effort}
+    )
   except jax.errors.JaxRuntimeError as error:
     if sentence := refusal(config, mesh, error):
       raise ValueError(sentence) from error

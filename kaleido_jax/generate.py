@@ -52,7 +52,7 @@ def build_imagine(
     )
     return ended(decoded.ids)
 
-  return jax.jit(imagine, out_shardings=sharding.replicated(mesh))
+  return sharding.jit(imagine, mesh, out_shardings=sharding.replicated(mesh))
 
 
 def ended(z: Int[Array, 'b m']) -> Int[Array, 'b m']:
@@ -74,6 +74,8 @@ def build_render(
   limited = denoiser.THRESHOLDS[sample.threshold]
 
   def render(params, ids, z, seed, indices, weight, times, solver):
+    # Once, not at every step.
+    params = sharding.gather_denoiser(params, mesh, config.model.denoiser.kind)
     given, null = conditions(model, params, ids, z)
 
     def network(xs, times, tokens):
@@ -93,7 +95,7 @@ def build_render(
     xs, _ = sampler.sample(guided, schedules, times, noise, solver=solver)
     return xs
 
-  return jax.jit(render, out_shardings=sharding.replicated(mesh))
+  return sharding.jit(render, mesh, out_shardings=sharding.replicated(mesh))
 
 
 def conditions(

@@ -2,14 +2,17 @@
 
 Three axes. Examples are split over `data` and `fsdp`; parameters, averages and
 optimizer moments over `fsdp` by their shape, and over `tensor` by the table
-below. Models know nothing of it: jit moves what has to move.
+below. Models say what their examples are, and know nothing else of it: `jit`
+moves what has to move.
 """
 
+import functools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
@@ -75,6 +78,37 @@ def create_mesh(section, devices=None) -> Mesh:
 def over_batch(mesh: Mesh) -> NamedSharding:
   """For arrays whose first axis is the examples."""
   return NamedSharding(mesh, P(('data', 'fsdp')))
+
+
+def jit(function: Callable, mesh: Mesh, **options) -> Callable:
+  """jax.jit, with models that compute every example where it lies."""
+
+  @functools.wraps(function)
+  def placed(*args):
+    with (
+      jax.sharding.use_abstract_mesh(mesh.abstract_mesh),
+      nn.logical_axis_rules((('examples', ('data', 'fsdp')),)),
+    ):
+      return function(*args)
+
+  return jax.jit(placed, **options)
+
+
+def gather_denoiser(params, mesh: Mesh, kind: str):
+  """The denoiser's parameters in full everywhere, but for `tensor`.
+
+  A convolution whose kernel is split becomes a sum of parts, each as large as
+  the activations of all examples. The T5s are matrices, many times larger, and
+  are put together layer by layer.
+  """
+
+  def whole(path, leaf):
+    axes = spec(f'denoiser/{path_of(path)}', leaf.shape, mesh, kind)
+    axes = P(*(axis if axis == 'tensor' else None for axis in axes))
+    return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, axes))
+
+  found = jax.tree_util.tree_map_with_path(whole, params['denoiser'])
+  return {**params, 'denoiser': found}
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -109,8 +109,9 @@ def build_step(
 ) -> Callable[[State, Mapping[str, Array]], tuple[State, dict[str, Array]]]:
   """The jitted update; the state that goes in is donated."""
   _, where = shardings(config, model, mesh)
-  return jax.jit(
+  return sharding.jit(
     lambda state, batch: update(config, model, mesh, separator, state, batch),
+    mesh,
     donate_argnums=0,
     out_shardings=(where, sharding.replicated(mesh)),
   )
@@ -172,6 +173,7 @@ def accumulate(
 
   def loss(trained, some):
     params = kaleido.join(trained, state.frozen)
+    params = sharding.gather_denoiser(params, mesh, config.model.denoiser.kind)
     return objective.losses(config, model, params, some, num_tokens, separator)
 
   grad = jax.value_and_grad(loss, has_aux=True)

@@ -154,12 +154,13 @@ def build_measure(config: Any, model: kaleido.Kaleido, mesh: Mesh, separator):
     if 'z' in drawn:
       tokens = (drawn['z'] != t5.PAD).sum().astype(jnp.float32)
     params = kaleido.join(ema, frozen)
+    params = sharding.gather_denoiser(params, mesh, config.model.denoiser.kind)
     _, metrics = objective.losses(
       config, model, params, drawn, tokens, separator
     )
     return metrics
 
-  return jax.jit(measure, out_shardings=sharding.replicated(mesh))
+  return sharding.jit(measure, mesh, out_shardings=sharding.replicated(mesh))
 
 
 def dots(tiles: list[sheet.Tile]) -> list[sheet.Tile]:

@@ -10,7 +10,7 @@ import pytest
 
 from configs import imagenet, toy
 from kaleido_jax import compile as compiling
-from kaleido_jax import objective, sharding
+from kaleido_jax import collectives, objective, sharding
 from kaleido_jax import state as states
 from kaleido_jax.data import sources
 from kaleido_jax.models import kaleido
@@ -76,6 +76,22 @@ def test_everything_is_told(capsys):
     'all-reduce',
   ):
     assert line in text
+
+
+def traffic(batch_size: int) -> int:
+  made = config()
+  made.data.batch_size = batch_size
+  mesh, model = mesh_of(made), kaleido.from_config(made)
+  text = compiling.lower(made, model, mesh).compile().as_text()
+  found = collectives.read(text)
+  assert 'all-gather' in found
+  return sum(kind.num_bytes for kind in found.values())
+
+
+def test_weights_travel_and_activations_do_not():
+  # Sixteen times as many examples, and as much traffic.
+  few, many = traffic(64), traffic(1024)
+  assert many == pytest.approx(few, rel=0.02)
 
 
 @pytest.mark.parametrize('step', ['imagine', 'render'])

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Bool, Float, Int
 
 from kaleido_jax.arrays import Array
@@ -107,6 +108,19 @@ class Part(nn.Module):
     return jnp.where(keep, x / (1 - rate), 0)
 
 
+def by_example(x: Float[Array, 'b *d']) -> Float[Array, 'b *d']:
+  """Says that the first axis of what was computed is the examples.
+
+  On a mesh, `sharding.jit` gives 'examples' their place, and one layer's weights
+  at a time travel to them. Otherwise the compiler would split sums over the
+  weights' axis and send activations, which are far larger.
+  """
+  if x.shape[0] == 1:  # the empty caption, which everyone reads
+    return x
+  rest = (P.UNCONSTRAINED,) * (x.ndim - 1)
+  return nn.with_logical_constraint(x, ('examples', *rest))
+
+
 class Kernel(nn.Module):
   """A linear map without bias, and beside it, maybe, a low-rank update."""
 
@@ -135,7 +149,7 @@ class Kernel(nn.Module):
         'lora_up', nn.initializers.zeros, (self.lora_rank, self.features)
       )
       y += (x @ down.astype(self.dtype)) @ up.astype(self.dtype)
-    return y
+    return by_example(y)
 
 
 class Attention(Part):

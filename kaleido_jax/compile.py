@@ -270,6 +270,9 @@ def refusal(config: ConfigDict, mesh: Mesh, error: Exception) -> str | None:
   """What XLA says of too little memory, as a sentence; None if it is else."""
   message = str(error)
   found = re.search(r'Used ([\d.]+\w) of ([\d.]+\w) hbm', message)
+  found = found or re.search(
+    r'temporaries \(([\d.]+\w)\) exceeds available HBM \(([\d.]+\w)\)', message
+  )
   if 'RESOURCE_EXHAUSTED' not in message or not found:
     return None
   return (

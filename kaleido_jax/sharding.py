@@ -35,6 +35,8 @@ UNET = (
   (r'/(qkv|kv_cond|ffn_in|mlp_in)/kernel', -1),
   (r'/(proj_out|ffn_out|mlp_out)/kernel', -2),
 )
+# What models call the axes of what travels.
+NAMES = (('examples', ('data', 'fsdp')), ('tokens', 'tensor'))
 TABLES = {'t5': T5, 'unet': UNET, 'nested_unet': UNET, 'mlp': ()}
 
 SMALL = 2**14  # what has fewer elements is not worth a message
@@ -87,7 +89,7 @@ def jit(function: Callable, mesh: Mesh, **options) -> Callable:
   def placed(*args):
     with (
       jax.sharding.use_abstract_mesh(mesh.abstract_mesh),
-      nn.logical_axis_rules((('examples', ('data', 'fsdp')),)),
+      nn.logical_axis_rules(NAMES),
     ):
       return function(*args)
 

@@ -151,14 +151,24 @@ def test_what_libtpu_refuses_has_a_remedy(monkeypatch, message, remedy):
     compiling.find_devices('v5p:2x2x1')
 
 
-def test_xlas_refusal_is_a_sentence_and_other_errors_stay(monkeypatch):
+@pytest.mark.parametrize(
+  'message',
+  [
+    'XLA:TPU compile permanent error. Ran out of memory in memory space hbm. '
+    'Used 20.15G of 15.75G hbm. Exceeded by 4.40G.',
+    'Ran out of memory on HBM, the total memory required for HLO temporaries '
+    '(20.15G) exceeds available HBM (15.75G).',
+  ],
+)
+def test_xlas_refusal_is_a_sentence(message):
   made = config()
-  error = RuntimeError(
-    'RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in '
-    'memory space hbm. Used 20.15G of 15.75G hbm. Exceeded by 4.40G.'
-  )
+  error = RuntimeError(f'RESOURCE_EXHAUSTED: {message}')
   text = compiling.refusal(made, mesh_of(made), error)
   assert text.startswith('a step needs 20.15G of each device, which has 15.75G')
+
+
+def test_other_errors_of_xla_stay():
+  made = config()
   assert compiling.refusal(made, mesh_of(made), RuntimeError('else')) is None
 
 

@@ -21,6 +21,7 @@ from kaleido_jax.models.t5_layers import (
   RelativeBias,
   RMSNorm,
   T5Config,
+  by_example,
 )
 
 PAD, EOS = 0, 1  # PAD is also what every decoder input begins with
@@ -280,8 +281,12 @@ class T5(nn.Module):
     return states[:, 0], cache
 
   def _embed(self, ids: Int[Array, 'b l']) -> Float[Array, 'b l d']:
+    # On a mesh the table travels, as other weights do.
+    table = nn.with_logical_constraint(
+      self.token_embedder.embedding, ('tokens', None)
+    )
     # float32 even if the parameters were cast: it begins the residual stream.
-    return self.token_embedder(ids).astype(jnp.float32)
+    return by_example(jnp.take(table, ids, axis=0)).astype(jnp.float32)
 
   def logits(self, states: Float[Array, '*b d']) -> Float[Array, '*b v']:
     """Scores the next token, in float32."""

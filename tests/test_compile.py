@@ -9,8 +9,8 @@ import jax
 import pytest
 
 from configs import imagenet, toy
-from kaleido_jax import compile as compiling
 from kaleido_jax import collectives, objective, sharding
+from kaleido_jax import compile as compiling
 from kaleido_jax import state as states
 from kaleido_jax.data import sources
 from kaleido_jax.models import kaleido

@@ -108,12 +108,12 @@ class Part(nn.Module):
     return jnp.where(keep, x / (1 - rate), 0)
 
 
-def by_example(x: Float[Array, 'b *d']) -> Float[Array, 'b *d']:
+def by_example(x: Float[Array, 'b ...']) -> Float[Array, 'b ...']:
   """Says that the first axis of what was computed is the examples.
 
-  On a mesh, `sharding.jit` gives 'examples' their place, and one layer's weights
-  at a time travel to them. Otherwise the compiler would split sums over the
-  weights' axis and send activations, which are far larger.
+  On a mesh, `sharding.jit` gives 'examples' their place, and the weights of one
+  layer at a time travel to them. Otherwise the compiler would split sums over
+  the weights' axis and send activations, which are far larger.
   """
   if x.shape[0] == 1:  # the empty caption, which everyone reads
     return x

@@ -12,7 +12,6 @@ alone. A few seconds on a CPU. The second reads two trained runs,
 and takes two minutes more. Needs matplotlib (`pip install -e '.[eval]'`).
 """
 
-import pathlib
 import sys
 
 import jax
@@ -23,13 +22,10 @@ import numpy as np
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 from PIL import Image
+from trained import ROOT, Run
 
 from configs import toy
-from kaleido_jax import checkpoint, generate, sharding
-from kaleido_jax import state as states
-from kaleido_jax.data import sources
 from kaleido_jax.diffusion import guidance, mixture, sampler, schedule
-from kaleido_jax.models import kaleido
 
 WEIGHTS = (1, 5, 8, 25)
 NUM = 10_000  # samples per class
@@ -37,7 +33,6 @@ NUM_TRAINED = 2_000  # a network takes longer
 SHOWN = 400  # of them, as points
 CLASSES = {'A': (0, 1, '#2a6fbb'), 'B': (2, 3, '#d9752b')}
 GREY = '#5f6670'
-ROOT = pathlib.Path(__file__).parents[1]
 TOY = mixture.toy()
 
 
@@ -76,55 +71,15 @@ def exact(label, weight, *, latent):
 
 def trained():
   """The same of two runs in runs/: the baseline, and Kaleido."""
-  runs = {latent: Run(latent) for latent in (False, True)}
-  return lambda label, weight, *, latent: runs[latent](label, weight)
+  folders = {'mdm': ROOT / 'runs/toy-mdm', '': ROOT / 'runs/toy'}
+  runs = {v: Run(toy.get_config(v), folder) for v, folder in folders.items()}
 
+  def samples(label, weight, *, latent):
+    captions = [f'class {label.lower()}'] * NUM_TRAINED
+    run = runs['' if latent else 'mdm']
+    return run.draw(captions, ord(label), weight).pictures
 
-class Run:
-  """A trained toy, and how to draw from it."""
-
-  def __init__(self, latent):
-    config = toy.get_config('' if latent else 'mdm')
-    folder = ROOT / 'runs' / ('toy' if latent else 'toy-mdm')
-    mesh = sharding.create_mesh(config.mesh, jax.devices()[:1])
-    model = kaleido.from_config(config)
-    shapes, where = states.shardings(config, model, mesh)
-    wanted = checkpoint.abstract(shapes._asdict(), where._asdict())
-    wanted = {name: wanted[name] for name in ('ema', 'frozen')}
-    saved = checkpoint.Checkpoints(str(folder / 'checkpoints'))
-    found = saved.restore(wanted)
-    self.config, self.params = config, kaleido.join(**_named(found))
-    self.words = sources.check(config)
-    length = self.words.length_of(config.data.lengths)
-    self.imagine = generate.build_imagine(model, mesh, length)
-    self.render = generate.build_render(config, model, mesh)
-
-  def __call__(self, label, weight):
-    """As many points of a class as the exact denoiser draws."""
-    config, name = self.config, f'class {label.lower()}'
-    ids = generate.captions(config, self.words, [name])
-    ids, indices = (
-      np.repeat(ids, NUM_TRAINED, 0),
-      np.arange(NUM_TRAINED, dtype=np.int32),
-    )
-    seed, z = np.uint32(ord(label)), None
-    if config.latents:
-      z = self.imagine(self.params, ids, seed, indices, generate.rule(config))
-    xs = self.render(
-      self.params,
-      ids,
-      z,
-      seed,
-      indices,
-      np.float32(weight),
-      generate.times(config),
-      generate.solver(config),
-    )
-    return generate.pictures(config, xs)
-
-
-def _named(found):
-  return {'trained': found['ema'], 'frozen': found['frozen']}
+  return samples
 
 
 def panel(axes, weight, samples, *, latent):

@@ -94,8 +94,11 @@ def find_devices(topology: str, slices: int = 1) -> Sequence[Any]:
   """This host's devices, or those of a TPU topology such as 'v5p:4x4x4'."""
   if not topology:
     return jax.devices()
-  # No TPU is here, and nobody in the cloud is to be asked for one.
+  # No TPU is here: nobody in the cloud is to be asked for one, and libtpu, told
+  # that there is some, does not complain.
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+  os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
+  os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5p-8')
   jax.config.update('jax_platforms', 'cpu')
   from jax.experimental import topologies
 

@@ -79,6 +79,7 @@ OWNERS = {
   'flax': (
     *('models', 'convert', 'train', 'state', 'data', 'api'),
     *('initial', 'origins'),  # trees by their paths
+    'sharding',  # where the axes lie that models name
   ),
 }
 

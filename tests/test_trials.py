@@ -98,7 +98,8 @@ def test_a_sheet_has_captions_that_training_never_sees(variant):
   for part in ('encoder', 'decoder'):
     config.model[part].update(width=32, num_heads=2, head_dim=16, mlp_dim=32)
   for unet in (config.model.denoiser, config.model.denoiser.inner_unet):
-    unet.update(channels=(16, 32), embedding_dim=16, heads=2)
+    unet.update(embedding_dim=16, heads=2)
+    unet.update(channels=(16, 32), num_resnets=(1, 1), num_attention=(0, 1))
   tried, state = trial(config)
   tiles = tried._tiles(kaleido.join(state.ema, state.frozen))
   test = sources.alone(config.data, sources.recipe_of(config), split='test')

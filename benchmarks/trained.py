@@ -30,7 +30,8 @@ class Run:
     model = kaleido.from_config(config)
     shapes, where = states.shardings(config, model, mesh)
     wanted = checkpoint.abstract(shapes._asdict(), where._asdict())
-    with checkpoint.Checkpoints(str(folder / 'checkpoints')) as saved:
+    path = str(folder / 'checkpoints')
+    with checkpoint.Checkpoints(path, read_only=True) as saved:
       self.step = saved.latest()
       found = saved.restore({name: wanted[name] for name in ('ema', 'frozen')})
     self.config = config

@@ -31,6 +31,8 @@ def get_config(variant: str = '') -> ConfigDict:
   config.data.update(source='webdataset', path='cc12m')  # img2dataset's shards
   config.train.held_out = ''  # the shards are one split
   config.model.decoder.vocab_size = 32128 + 8192  # vokens have their own
+  config.sample.guidance = 7.0  # the paper's figures 12 and 13
+  config.model.decoder.remat = 'dots'  # half the memory, for attention twice
   config.init.t5 = 'flan-t5-xl'
   config.mesh.fsdp = -1  # 20 bytes a parameter, over all devices
   if 'tiny' in variants:

@@ -110,6 +110,7 @@ def get_config() -> ConfigDict:
         max_bad_share=1.0,  # stop above this share of unusable examples
       ),
       diffusion=dict(
+        # The paper says cosine; Matryoshka's code for it squares the cosine.
         schedule='squared_cosine',  # or 'cosine', 'linear'
         num_times=1000,
         shift_power=1,  # SNR / scale^power; 1 is the paper's "cosine-shift4"
@@ -144,8 +145,8 @@ def get_config() -> ConfigDict:
         step='train',  # or 'imagine', 'render': of batch_size examples
         topology='',  # TPUs that need not be here, 'v5p:4x4x4'; '': this host
         memory=0.0,  # GB that each device has; 0.0: as the device says
-        # Of XLA to find fast programs: 0.0 as in training. At -1.0 it plans
-        # the same memory to 1 %, for TPUs in a quarter of the time.
+        # How hard XLA tries; in training 0.0. With -1.0 it plans memory within
+        # 1 % of that, for TPUs in a quarter of the time.
         effort=-1.0,
       ),
       sample=dict(
@@ -164,17 +165,19 @@ def get_config() -> ConfigDict:
         num_steps=400_000,
         log_every=100,
         save_every=5_000,
-        keep=2,  # checkpoints
+        keep=2,  # checkpoints; 0: all
         # What the averaged parameters do now and then: at the end, and every so
         # many steps (0: only at the end).
         held_out='validation',  # a split to measure losses on; '': none
+        held_out_store='',  # folder of its latents, where data.store is used
         measure_every=5_000,
         measure_batches=4,  # the same ones every time
         sample_every=5_000,  # a sheet of samples
-        sample_count=16,  # pictures on it
+        sample_count=16,  # pictures on it; 0: none
         wandb='',  # the project, if runs are shown there too
         profile_from=0,  # the step before which a trace begins; 0: none
         profile_steps=5,
+        deterministic=False,  # GPUs too add in one order, slower
         max_skipped=10,  # steps in a row that are not finite, before it stops
       ),
       model=dict(

@@ -11,6 +11,7 @@ for about two weeks (appendix B.2) and reports a FID of 9.0, for the baseline
 Variants, joined by commas:
   mdm    the baseline without latents
   64     64x64 alone
+  256    the whole, as without a variant
   tiny   32x32 with colours as latents and nothing pretrained: on a laptop
 """
 
@@ -20,10 +21,12 @@ from configs import default
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  variants = default.chosen(variant, ('mdm', '64', 'tiny'))
+  variants = default.chosen(variant, ('mdm', '64', '256', 'tiny'))
   config = default.get_config()
   config.latents = ('text', 'bbox', 'voken')
   config.model.decoder.vocab_size = 32128 + 8192  # vokens have their own
+  config.train.held_out = ''  # its latents: see config.train.held_out_store
+  config.model.decoder.remat = 'dots'  # half the memory, for attention twice
   config.init.t5 = 'flan-t5-xl'
   config.mesh.fsdp = -1  # 20 bytes a parameter, over all devices
   if 'tiny' in variants:

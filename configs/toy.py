@@ -2,8 +2,9 @@
 
   python -m kaleido_jax.main --config=configs/toy.py
 
-The caption is the class, the latent the mode. 1,000 steps take a minute and a
-half on two busy CPU cores. Figure 3 of the paper with this model: not measured.
+The caption is the class, the latent the mode. 1,000 steps take 87 s on two CPU
+cores, of the variant 53 s (wall time, 2026-11-21). What becomes of the modes is
+drawn by benchmarks/guidance_toy.py --trained, in the README.
 Variant: configs/toy.py:mdm is the baseline without latents.
 """
 

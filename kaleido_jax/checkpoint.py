@@ -8,6 +8,7 @@ process died is not seen, and is swept away by the next run.
 """
 
 import contextlib
+import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,7 +34,7 @@ class Checkpoints:
       self._manager = ocp.CheckpointManager(
         self.folder,
         options=ocp.CheckpointManagerOptions(
-          max_to_keep=keep,
+          max_to_keep=keep or None,
           create=not read_only,
           cleanup_tmp_directories=not read_only,
           read_only=read_only,
@@ -128,6 +129,12 @@ class Checkpoints:
         self.close()
       except Exception as another:  # not in place of the first one
         logging.warning('the last checkpoint was not written: %s', another)
+
+
+def has_saved(workdir: str) -> bool:
+  """Whether a run has a checkpoint; what a kill has left of one is none."""
+  found = (pathlib.Path(workdir) / 'checkpoints').glob('[0-9]*')
+  return any(path.name.isdigit() for path in found)
 
 
 def _is_storage(error: BaseException) -> bool:

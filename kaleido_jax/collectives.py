@@ -127,15 +127,17 @@ def _size(kinds: str, kind: str, line: str) -> int:
     for name, bits, shape in _ARRAY.findall(kinds)
   ]
   started = f' {kind}-start(' in line
+  given, result = sizes[: len(sizes) // 2], sizes[len(sizes) // 2 :]
   if started and kind == 'all-gather':
-    # A pair, (given, gathered), of arrays or of equally many.
-    total = sum(sizes[len(sizes) // 2 :])
+    total = sum(result)  # of a pair: what was given, and all of it gathered
+  elif started and kind in ('reduce-scatter', 'all-to-all'):
+    total = sum(given)
   elif started and kind == 'collective-permute':
-    total = max(sizes)
+    total = max(sizes)  # beside it are numbers of state
   else:
     total = sum(sizes)
-  if kind == 'reduce-scatter' and (group := _GROUP.search(line)):
-    total *= _members(group)
+    if kind == 'reduce-scatter' and (group := _GROUP.search(line)):
+      total *= _members(group)
   return int(total)
 
 

@@ -232,9 +232,11 @@ def describe_work(config: ConfigDict, compiled, num_devices: int) -> str:
 def advice(config: ConfigDict, mesh: Mesh) -> str:
   """Fields that would make a step smaller, the cheapest first."""
   model, found = config.model, []
-  count = mesh.devices.size
-  if mesh.shape['fsdp'] * mesh.shape['tensor'] < count:
-    found.append(f'config.mesh.fsdp={count // mesh.shape["tensor"]}')
+  parts = mesh.shape['data'] * mesh.shape['fsdp']
+  slices = config.mesh.slices
+  if mesh.shape['data'] > slices:
+    found.append(f'config.mesh.data={slices}')
+    found.append(f'config.mesh.fsdp={parts // slices}')
   training = config.compile.step == 'train'
   if training:
     found += [
@@ -242,12 +244,13 @@ def advice(config: ConfigDict, mesh: Mesh) -> str:
       for name, section in _trained(config).items()
       if section.get('remat', 'full') != 'full'
     ]
-  parts = config.optimizer.accumulate if training else 1
-  rows = config.data.batch_size // (mesh.shape['data'] * mesh.shape['fsdp'])
-  if rows > parts:
-    if training:
-      found.append(f'config.optimizer.accumulate={2 * parts}')
-    found.append(f'config.data.batch_size={config.data.batch_size // 2}')
+  micro = config.optimizer.accumulate if training else 1
+  rows = config.data.batch_size // parts
+  if training and rows % (2 * micro) == 0:
+    found.append(f'config.optimizer.accumulate={2 * micro}')
+  if rows > micro:
+    half = max(rows // 2 // micro, 1) * micro
+    found.append(f'config.data.batch_size={half * parts}')
   if training and config.latents and not model.decoder.lora_rank:
     found.append('config.model.decoder.lora_rank=16')
   if not found:

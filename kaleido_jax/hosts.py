@@ -110,6 +110,13 @@ def agreed(number: int | None) -> int | None:
   return None if found < 0 else found
 
 
+def whole(array: jax.Array) -> np.ndarray | jax.Array:
+  """An array as each process can read it, wherever its parts are."""
+  if array.is_fully_addressable:
+    return array
+  return multihost_utils.process_allgather(array, tiled=True)
+
+
 class Told:
   """Whether somebody asked the run to stop: SIGTERM, as clusters send it.
 
@@ -188,13 +195,19 @@ class Wires:
   def _accept(self, server: socket.socket, token: str) -> None:
     while True:
       wire, _ = server.accept()
-      lines = wire.makefile()
+      _in_background(self._greet, wire, token)
+
+  def _greet(self, wire: socket.socket, token: str) -> None:
+    wire.settimeout(PATIENCE)
+    lines = wire.makefile()
+    try:
       hello = lines.readline().strip()
-      if not hello.startswith(f'{token} '):
-        wire.close()  # a stranger
-        continue
-      name = hello.partition(' ')[2]
-      _in_background(self._listen, wire, lines, name)
+    except OSError:
+      hello = ''
+    if hello.startswith(f'{token} '):
+      self._listen(wire, lines, hello.partition(' ')[2])
+    else:
+      wire.close()  # a stranger
 
   def _listen(self, wire: socket.socket, lines, name: str) -> None:
     _notice_dead_hosts(wire)

@@ -115,7 +115,9 @@ def _of_t5(config, mesh, part: str, wanted):
   left = traverse_util.flatten_dict(params, sep='/')
   del params
   wanted = traverse_util.flatten_dict(wanted, sep='/')
-  key, fitted = jax.random.fold_in(jax.random.key(config.seed), len(part)), {}
+  key = jax.random.key(config.seed)
+  key = jax.random.fold_in(key, ('encoder', 'decoder').index(part))
+  fitted = {}
   for index, path in enumerate(sorted(left)):
     # One by one: there is never a second copy of all of them.
     change = _fitting(module.config, ours, path, jax.random.fold_in(key, index))

@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
   try:
     with _joined():
       mode.run(_CONFIG.value, workdir=workdir)
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
     if is_sentence(error) and not absl_logging.vlog_is_on(1):
       sys.exit(f'error: {error}\n(-v=1 tells where it comes from)')
     raise

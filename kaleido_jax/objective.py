@@ -5,12 +5,12 @@ place of an example in the batch, so it is the same however many devices, or
 micro-batches, share the work.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Float, Int, Key
 
@@ -81,11 +81,13 @@ def losses(
   drawn: Mapping[str, Any],
   num_tokens: Float[Array, ''],
   separator: int,
+  key: Key[Array, ''] | None = None,
 ) -> tuple[Float[Array, ''], Metrics]:
   """The loss of a (micro-)batch, and the sums that its metrics are made of.
 
   `num_tokens` are those of the whole batch over the number of micro-batches:
-  then the mean over micro-batches is the mean over all tokens.
+  then the mean over micro-batches is the mean over all tokens. Dropout acts
+  if there is a key.
   """
   logits = None
 
@@ -101,6 +103,7 @@ def losses(
       memory=drawn.get('memory'),
       drop_caption=drawn['drop'],
       drop_latents=drawn['drop'] if config.latents else None,
+      rngs=None if key is None else {'dropout': key},
     )
     return predictions
 
@@ -126,6 +129,13 @@ def losses(
     metrics |= by_kind(config.latents, z, each, logits, separator)
     total += config.eta * prior_loss
   return total, metrics | {'loss': total}
+
+
+def count_tokens(drawn: Mapping[str, Any]) -> Float[Array, '']:
+  """Of the latents; 1 where there are none."""
+  if 'z' not in drawn:
+    return jnp.float32(1)
+  return (drawn['z'] != t5.PAD).sum().astype(jnp.float32)
 
 
 def by_kind(
@@ -163,5 +173,6 @@ def readable(metrics: Mapping[str, Any]) -> dict[str, float]:
       kind = name.split('/')[1]
       right, nats = (metrics[f'sum/{kind}/{n}'] for n in ('right', 'loss'))
       found[f'accuracy/{kind}'] = float(right / tokens)
-      found[f'perplexity/{kind}'] = math.exp(nats / tokens)
+      with np.errstate(over='ignore'):  # a run that diverges says so: inf
+        found[f'perplexity/{kind}'] = float(np.exp(np.float64(nats / tokens)))
   return found

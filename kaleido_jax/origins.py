@@ -11,12 +11,20 @@ from collections.abc import Mapping
 from flax import traverse_util
 from ml_collections import ConfigDict
 
+from kaleido_jax import checkpoint
 from kaleido_jax.convert import huggingface, t5x
 from kaleido_jax.data import sources
 from kaleido_jax.models.t5_layers import T5Config
 
 # Fields that may change from run to run with the same parameters.
 FREE = ('dtype', 'remat', 'dropout')
+
+
+# Fields that give parameters their meaning.
+MEANING = {
+  'data': ('vocabulary', 'vocabulary_rows', 'voken_codes', 'voken_count'),
+  'diffusion': ('schedule', 'num_times', 'shift_power', 'prediction'),
+}
 
 
 def plan(config: ConfigDict) -> dict[str, str]:
@@ -39,11 +47,13 @@ def t5_parts(config: ConfigDict) -> tuple[str, ...]:
 def missing(config: ConfigDict) -> list[str]:
   """What has to be fetched, a sentence for each file that is not there."""
   given, lacking = config.init, []
-  if given.run and not (pathlib.Path(given.run) / 'config.json').is_file():
-    return [
-      f'there is no run in {given.run} (config.init.run): it has no '
-      'config.json. Give the --workdir of a run that has saved.'
-    ]
+  if given.run and not checkpoint.has_saved(given.run):
+    lacking.append(
+      f'there is no checkpoint of a run in {given.run} (config.init.run). Give '
+      'the --workdir of a run that has saved.'
+    )
+    config = config.copy_and_resolve_references()
+    config.init.run = ''  # what else would be needed
   origins = plan(config).values()
   folder = pathlib.Path(given.t5)
   if 't5' in origins and not (
@@ -129,8 +139,16 @@ def _agree_with_run(config: ConfigDict, origins: Mapping[str, str]) -> None:
   for part in t5_parts(config):
     if origins[part] == 'run':
       _same(source, theirs.model[part], config.model[part], f'model.{part}.')
+  # Rows of embeddings mean the tokens that they meant, and numbers that the
+  # denoiser gives what they were.
+  for section, names in MEANING.items():
+    _same(
+      source,
+      {name: theirs[section][name] for name in names},
+      {name: config[section][name] for name in names},
+      f'{section}.',
+    )
   if origins.get('decoder') == 'run':
-    # Rows of the vocabulary mean what they meant.
     _same(source, {'latents': theirs.latents}, {'latents': config.latents}, '')
   _same(
     source,

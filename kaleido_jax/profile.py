@@ -26,11 +26,11 @@ class Window:
 
   def before(self, step: int, state: Any) -> None:
     """To be called before each step, with what it begins with."""
-    if step == self._first > 0:
+    if 0 < self._first <= step < self._end and not self._open:
       jax.block_until_ready(state)  # earlier steps are not in the picture
       jax.profiler.start_trace(str(self._folder))
       self._open = True
-    elif step == self._end and self._open:
+    elif step >= self._end and self._open:
       jax.block_until_ready(state)
       self.close()
 

@@ -178,6 +178,13 @@ def read(folder: pathlib.Path) -> list[dict[str, Any]]:
   return [json.loads(line) for line in lines]
 
 
+def replace(path: pathlib.Path, text: str) -> None:
+  """Writes a file whole: what is killed leaves the old one."""
+  new = path.with_name(f'{path.name}.new')
+  new.write_text(text)
+  new.replace(path)
+
+
 def _rewound(path: pathlib.Path, step: int):
   """The file, open at its end, without what came after a step."""
   if path.exists():
@@ -188,5 +195,5 @@ def _rewound(path: pathlib.Path, step: int):
           kept.append(line + '\n')
       except (ValueError, KeyError):  # the last line of a run that was killed
         break
-    path.write_text(''.join(kept))
+    replace(path, ''.join(kept))
   return path.open('a')

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from kaleido_jax import objective, sharding
 from kaleido_jax.arrays import Array
-from kaleido_jax.models import kaleido, t5
+from kaleido_jax.models import kaleido
 from kaleido_jax.models.kaleido import Kaleido
 
 
@@ -113,6 +113,7 @@ def build_step(
     lambda state, batch: update(config, model, mesh, separator, state, batch),
     mesh,
     donate_argnums=0,
+    compiler_options={'xla_gpu_deterministic_ops': config.train.deterministic},
     out_shardings=(where, sharding.replicated(mesh)),
   )
 
@@ -123,7 +124,9 @@ def update(
   """One step: both losses, one gradient, one average."""
   key = jax.random.fold_in(jax.random.key(config.seed), state.counts.step)
   drawn = objective.draw(config, key, batch)
-  gradient, metrics = accumulate(config, model, mesh, separator, state, drawn)
+  gradient, metrics = accumulate(
+    config, model, mesh, separator, state, drawn, jax.random.fold_in(key, 0)
+  )
   norm = optax.tree.norm(gradient)
   finite = jnp.isfinite(metrics['loss']) & jnp.isfinite(norm)
 
@@ -163,22 +166,22 @@ def update(
 
 
 def accumulate(
-  config, model: Kaleido, mesh: Mesh, separator: int, state: State, drawn
+  config, model: Kaleido, mesh: Mesh, separator: int, state: State, drawn, key
 ) -> tuple[Any, dict[str, Float[Array, '']]]:
   """The gradient of a batch, in as many parts as memory asks for."""
   parts = config.optimizer.accumulate
-  num_tokens = jnp.float32(1)
-  if 'z' in drawn:
-    num_tokens = (drawn['z'] != t5.PAD).sum().astype(jnp.float32) / parts
+  num_tokens = objective.count_tokens(drawn) / parts
 
-  def loss(trained, some):
+  def loss(trained, some, key):
     params = kaleido.join(trained, state.frozen)
     params = sharding.gather_denoiser(params, mesh, config.model.denoiser.kind)
-    return objective.losses(config, model, params, some, num_tokens, separator)
+    return objective.losses(
+      config, model, params, some, num_tokens, separator, key
+    )
 
   grad = jax.value_and_grad(loss, has_aux=True)
   if parts == 1:
-    (_, metrics), gradient = grad(state.trained, drawn)
+    (_, metrics), gradient = grad(state.trained, drawn, key)
     return gradient, metrics
 
   # Rows are dealt out like cards, so that no part has to move between devices.
@@ -190,16 +193,18 @@ def accumulate(
     drawn,
   )
 
-  def body(total, some):
-    (_, metrics), gradient = grad(state.trained, some)
+  def body(total, part):
+    (_, metrics), gradient = grad(state.trained, *part)
     return jax.tree.map(jnp.add, total, (gradient, metrics)), None
 
   some = jax.tree.map(lambda x: x[0], dealt)
   zeros = jax.tree.map(
     lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-    jax.eval_shape(lambda t, s: _swapped(grad(t, s)), state.trained, some),
+    jax.eval_shape(lambda t, s: _swapped(grad(t, s, key)), state.trained, some),
   )
-  (gradient, metrics), _ = jax.lax.scan(body, zeros, dealt)
+  (gradient, metrics), _ = jax.lax.scan(
+    body, zeros, (dealt, jax.random.split(key, parts))
+  )
   # Means of means; but counts of tokens are sums.
   metrics = {
     name: value if name.startswith('sum/') else value / parts

@@ -39,16 +39,25 @@ from kaleido_jax.state import State
 # A run that was told to stop has saved, and wants to be started again.
 TO_BE_CONTINUED = 75
 
+# Fields that say what parameters mean, and may not change within a run; and
+# those that say which examples come next.
+BINDING = (
+  *('model.', 'latents', 'image_shapes'),
+  *(f'diffusion.{n}' for n in ('schedule', 'num_times', 'shift', 'prediction')),
+  *('data.vocabulary', 'data.voken_'),
+)
+PLACING = ('seed', 'data.batch_size', 'data.source', 'data.split')
+
 
 def run(config: ConfigDict, *, workdir: str) -> None:
   """Trains up to config.train.num_steps."""
-  origins.check(config, fresh=not has_saved(workdir))
+  origins.check(config, fresh=not checkpoint.has_saved(workdir))
   words = sources.check(config)
-  folder = open_workdir(config, workdir)
   mesh = sharding.create_mesh(config.mesh)
   sharding.check_batch(
     config.data.batch_size, mesh, config.optimizer.accumulate
   )
+  folder = open_workdir(config, workdir)
   model = kaleido.from_config(config)
   shapes, where = states.shardings(config, model, mesh)
   params = kaleido.join(shapes.trained, shapes.frozen)
@@ -119,16 +128,18 @@ def run(config: ConfigDict, *, workdir: str) -> None:
       told_to_stop = told.to_stop(count)
       stop = told_to_stop or count == end
       if stop or any(_due(every, count) for every in _pauses(config)):
-        # All that is told of a step is told before it is saved: a run that is
-        # killed in between does it again, and one after it has it.
+        # The numbers of a step are told before it is saved: a run that is
+        # killed in between does it again, and one after it has it. A sheet is
+        # drawn after that: it may take long, and nothing depends on it.
         tell(config, report, pending, last=count == end)
         pending = None
         if count == end or _due(config.train.measure_every, count):
           report.write(count, trial.losses(state))
-        if count == end or _due(config.train.sample_every, count):
-          report.picture(count, trial.drawn(state))
         if stop or _due(config.train.save_every, count):
           save(checkpoints, state)
+        if count == end or _due(config.train.sample_every, count):
+          if trial.captions and not told_to_stop:
+            report.picture(count, trial.drawn(state))
         report.restart_clock(count)
       if stop:
         break
@@ -165,22 +176,19 @@ def open_workdir(config: ConfigDict, workdir: str) -> pathlib.Path:
   path = folder / 'config.json'
   text = config.to_json(indent=2) + '\n'
   # A run that never saved a step binds nobody.
-  if hosts.first() and path.exists() and has_saved(workdir):
-    before, now = json.loads(path.read_text()), json.loads(text)
-    changed = [
-      line
-      for part in ('model', 'latents', 'image_shapes')
-      for line in differences(before.get(part), now[part], part)
-    ]
-    if changed:
+  if hosts.first() and path.exists() and checkpoint.has_saved(workdir):
+    changed = differences(json.loads(path.read_text()), json.loads(text))
+    if other := [line for line in changed if line.startswith(BINDING)]:
       raise ValueError(
-        f'{folder} holds a run of another model: {"; ".join(changed)}. Go on '
+        f'{folder} holds a run of another model: {"; ".join(other)}. Go on '
         'with its configuration, or give another --workdir.'
       )
+    if moved := [line for line in changed if line.startswith(PLACING)]:
+      logging.warning('the data do not go on where they were: %s', moved)
   if hosts.first():
     try:
       folder.mkdir(parents=True, exist_ok=True)
-      path.write_text(text)
+      progress.replace(path, text)
     except OSError as error:
       raise OSError(
         f'{folder} cannot be written to: {error}. Give another --workdir.'
@@ -188,17 +196,16 @@ def open_workdir(config: ConfigDict, workdir: str) -> pathlib.Path:
   return folder
 
 
-def has_saved(workdir: str) -> bool:
-  return any((pathlib.Path(workdir) / 'checkpoints').glob('[0-9]*'))
-
-
-def differences(before, now, path: str) -> list[str]:
+def differences(before, now, path: str = '') -> list[str]:
   """Fields that differ, as 'model.denoiser.width was 32 and is 64'."""
   if isinstance(before, dict) and isinstance(now, dict):
     return [
       line
       for name in {**before, **now}
-      for line in differences(before.get(name), now.get(name), f'{path}.{name}')
+      if name not in origins.FREE
+      for line in differences(
+        before.get(name), now.get(name), f'{path}.{name}'.strip('.')
+      )
     ]
   return [] if before == now else [f'{path} was {before} and is {now}']
 
@@ -225,7 +232,8 @@ def cached_encoder(config: ConfigDict, state: State, words) -> str:
       'change. Set config.model.freeze_encoder=True, or do not cache.'
     )
   dtype, length = config.model.encoder.dtype, config.data.caption_length
-  return store.encoder_name(state.frozen['encoder'], dtype, words, length)
+  params = jax.tree.map(hosts.whole, state.frozen['encoder'])
+  return store.encoder_name(params, dtype, words, length)
 
 
 def tell(config: ConfigDict, report, pending, last: bool = False) -> None:
@@ -235,7 +243,7 @@ def tell(config: ConfigDict, report, pending, last: bool = False) -> None:
   count, metrics, _ = pending
   check_finite(config, *pending)
   # The first too: somebody is watching.
-  if last or count == 1 or count % config.train.log_every == 0:
+  if last or count == 1 or _due(config.train.log_every, count):
     report.report(count, objective.readable(jax.device_get(metrics)))
 
 

@@ -9,7 +9,6 @@ import collections
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -18,7 +17,7 @@ from kaleido_jax.data import sources
 from kaleido_jax.data.reading import Replacing
 from kaleido_jax.latents import Latents
 from kaleido_jax.latents.tokens import Vocabulary
-from kaleido_jax.models import kaleido, t5
+from kaleido_jax.models import kaleido
 from kaleido_jax.state import State
 
 POINTS = 256  # of each caption, where pictures are points
@@ -45,7 +44,10 @@ class Trials:
     length = words.length_of(dict(config.data.lengths))
     self._imagine = generate.build_imagine(model, mesh, length)
     self._render = generate.build_render(config, model, mesh)
-    self._captions = self._choose(config.train.sample_count)
+    self.captions = self._choose(config.train.sample_count)
+    # Now: what is wrong with them should not end a run that has begun.
+    self._rule = generate.rule(config)
+    self._steps = generate.times(config), generate.solver(config)
 
   def losses(self, state: State) -> dict[str, float]:
     """Held-out losses by name; none without held-out examples."""
@@ -64,16 +66,16 @@ class Trials:
     """Pictures of captions, with their latents below."""
     tiles = self._tiles(kaleido.join(state.ema, state.frozen))
     if self._of_points():
-      return sheet.draw(dots(tiles), columns=len(set(self._captions)))
+      return sheet.draw(dots(tiles), columns=len(set(self.captions)))
     return sheet.draw(tiles)
 
   def _tiles(self, params) -> list[sheet.Tile]:
     """One for each caption; points are not pictures yet."""
-    config, count = self._config, len(self._captions)
+    config, count = self._config, len(self.captions)
     # Rows that fill up the mesh are drawn, and thrown away.
     parts = self._mesh.shape['data'] * self._mesh.shape['fsdp']
     indices = np.arange(-(-count // parts) * parts, dtype=np.int32)
-    texts = [self._captions[i % count] for i in indices]
+    texts = [self.captions[i % count] for i in indices]
     rows = {
       'ids': generate.captions(config, self._words, texts),
       'indices': indices,
@@ -82,7 +84,7 @@ class Trials:
     z, seed = None, np.uint32(config.seed)
     if config.latents:
       z = self._imagine(
-        params, given['ids'], seed, given['indices'], generate.rule(config)
+        params, given['ids'], seed, given['indices'], self._rule
       )
     xs = self._render(
       params,
@@ -91,8 +93,7 @@ class Trials:
       seed,
       given['indices'],
       np.float32(config.sample.guidance),
-      generate.times(config),
-      generate.solver(config),
+      *self._steps,
     )
     pictures = generate.pictures(config, xs)
     latents = [Latents()] * count
@@ -101,15 +102,19 @@ class Trials:
       latents = [Latents.parse(s, self._words.kinds)[0] for s in strings]
     return [
       sheet.Tile(*tile)
-      for tile in zip(pictures[:count], self._captions, latents, strict=True)
+      for tile in zip(pictures[:count], self.captions, latents, strict=True)
     ]
 
   def _read(self, count: int, encoder: str) -> list[dict[str, Any]]:
     """The first batches of the split, on the devices."""
     parts, num_parts = sharding.parts(self._mesh)
+    config = self._config.copy_and_resolve_references()
+    # As many examples, in parts that training has room for.
+    count *= config.optimizer.accumulate
+    config.data.batch_size //= config.optimizer.accumulate
     found = sources.batches(
-      self._config,
-      split=self._config.train.held_out,
+      config,
+      held_out=True,
       parts=parts,
       num_parts=num_parts,
       encoder=encoder,
@@ -150,9 +155,7 @@ def build_measure(config: Any, model: kaleido.Kaleido, mesh: Mesh, separator):
   def measure(ema, frozen, batch, index):
     key = jax.random.fold_in(jax.random.key(config.seed), index)
     drawn = objective.draw(config, key, batch)
-    tokens = jnp.float32(1)
-    if 'z' in drawn:
-      tokens = (drawn['z'] != t5.PAD).sum().astype(jnp.float32)
+    tokens = objective.count_tokens(drawn)
     params = kaleido.join(ema, frozen)
     params = sharding.gather_denoiser(params, mesh, config.model.denoiser.kind)
     _, metrics = objective.losses(

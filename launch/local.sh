@@ -121,9 +121,11 @@ last_checkpoint() {
 
 failures=0 starts=0
 while true; do
+  [[ $told ]] && exit 75 # told between two starts
   before=$(last_checkpoint)
   starts=$((starts + 1))
   start "$@"
+  [[ $told ]] && kill -TERM "${pids[@]}" 2>/dev/null
   wait_for_all
   worst=0
   for code in "${codes[@]}"; do

@@ -41,6 +41,7 @@ trap stop INT TERM
 
 failures=0
 while true; do
+  [[ $told ]] && exit 75 # told between two starts
   started=$SECONDS
   # In a session of its own, or Ctrl-C would end ssh before the run has saved.
   setsid "${remote[@]}" --command="$command" &

@@ -93,6 +93,21 @@ ENTRY %main.1 (p: bf16[8,4]) -> bf16[64,4] {
 """
 
 
+@pytest.mark.parametrize(
+  'line, kind',
+  [
+    (
+      '((bf16[64,4]{1,0}), bf16[8,4]{1,0}) reduce-scatter-start(%x)',
+      'reduce-scatter',
+    ),
+    ('((bf16[64,4]{1,0}), bf16[64,4]{1,0}) all-to-all-start(%x)', 'all-to-all'),
+  ],
+)
+def test_what_is_begun_and_done_later_counts_once(line, kind):
+  text = f'ENTRY %main (x: bf16[64,4]) -> bf16[8,4] {{\n  %a = {line}\n}}\n'
+  assert collectives.read(text) == {kind: Traffic(1, 1, 64 * 4 * 2)}
+
+
 def test_halves_and_loops_are_read_as_tpus_write_them():
   whole = 64 * 4 * 2
   assert collectives.read(TPU) == {

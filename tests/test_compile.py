@@ -117,7 +117,7 @@ def test_what_does_not_fit_is_refused_with_advice():
     compiling.run(made, workdir='')
   text = str(error.value)
   assert 'a step needs' in text and 'which has 0.00' in text
-  assert 'config.mesh.fsdp=8' in text
+  assert 'config.mesh.data=1, config.mesh.fsdp=8' in text
   assert "config.model.decoder.remat='full'" in text
   assert 'config.optimizer.accumulate=2' in text
 

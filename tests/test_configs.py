@@ -100,7 +100,11 @@ def test_the_paper_s_hyper_parameters(name):
   assert list(outer.channels) == resolution_channels
   assert list(outer.num_resnets) == num_res_blocks
   assert list(outer.num_attention) == num_attn_layers_per_block
-  assert [64 // 2**level for level in range(3)] == [64, 32, 16]
+  assert [64 // 2**level for level in range(len(inner.channels))] == [
+    64,
+    32,
+    16,
+  ]
   assert list(inner.channels) == [256, 512, 768]
   assert list(inner.num_resnets) == [2, 2, 2]
   assert list(inner.num_attention) == [0, 1, 5]

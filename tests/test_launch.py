@@ -190,7 +190,11 @@ def sbatch(fake, tmp_path, plan, **more):
   note = f'#!/bin/sh\necho "$@" >> {tmp_path}/scontrol'
   program(tmp_path / 'bin/scontrol', note)
   copy = shutil.copy(LAUNCH / 'slurm.sbatch', tmp_path / 'slurm_script')
-  variables = {'SLURM_SUBMIT_DIR': str(ROOT), 'SLURM_JOB_ID': '17'}
+  variables = {
+    'SLURM_SUBMIT_DIR': str(ROOT),
+    'SLURM_JOB_ID': '17',
+    'FAILURES': str(tmp_path / 'slurm-17.failures'),
+  }
   return subprocess.Popen(
     ['bash', copy, f'--workdir={tmp_path}'],
     cwd=tmp_path,
@@ -202,13 +206,14 @@ def sbatch(fake, tmp_path, plan, **more):
 
 
 @pytest.mark.parametrize(
-  'code, restarts, again',
-  [(0, 0, False), (75, 99, True), (1, 3, True), (1, 10, False)],
+  'code, failures, again',
+  [(0, 0, False), (75, 99, True), (1, 3, True), (1, 9, False)],
 )
-def test_slurm_requeues_what_is_not_done(fake, tmp_path, code, restarts, again):
-  process = sbatch(
-    fake, tmp_path, [(code, False)], SLURM_RESTART_COUNT=str(restarts)
-  )
+def test_slurm_requeues_what_is_not_done(fake, tmp_path, code, failures, again):
+  # However often it was told to stop, or moved.
+  log = tmp_path / 'slurm-17.failures'
+  log.write_text('earlier\n' * failures)
+  process = sbatch(fake, tmp_path, [(code, False)], SLURM_RESTART_COUNT='99')
   said, _ = process.communicate(timeout=60)
   asked = tmp_path / 'scontrol'
   assert asked.exists() is again, said

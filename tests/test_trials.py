@@ -44,7 +44,7 @@ def test_held_out_losses_are_of_the_averages_on_held_out_examples(points):
   one = points.copy_and_resolve_references()
   one.train.measure_batches = 1
   tried, _ = trial(one)
-  batch = next(sources.batches(one, split='test')).arrays
+  batch = next(sources.batches(one, held_out=True)).arrays
   key = jax.random.fold_in(jax.random.key(one.seed), 0)
 
   @jax.jit

@@ -14,6 +14,7 @@ a torus the mesh follows the wires.
 
 import os
 import queue
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,7 +89,7 @@ def batches(
       grain.MultiprocessingOptions(
         num_workers=num_workers, per_worker_buffer_size=2
       ),
-      worker_init_fn=keep_off_accelerators,
+      worker_init_fn=settle,
     )
   return iter(dataset)
 
@@ -126,9 +127,14 @@ def join(batches: Sequence[Batch]) -> Batch:
   )
 
 
-def keep_off_accelerators(worker: int, num_workers: int) -> None:
-  """In a worker: whatever asks jax for devices gets the CPU."""
+def settle(worker: int, num_workers: int) -> None:
+  """In a worker: whatever asks jax for devices gets the CPU.
+
+  SIGTERM may reach the whole group of processes: the trainer saves and ends,
+  for which it needs batches, and then its workers.
+  """
   del worker, num_workers
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
   os.environ['JAX_PLATFORMS'] = 'cpu'
   if 'jax' in sys.modules:
     sys.modules['jax'].config.update('jax_platforms', 'cpu')

@@ -153,7 +153,7 @@ def _no_store(data, kinds: set[str]) -> str:
 def batches(
   config: Any,
   *,
-  split: str | None = None,
+  held_out: bool = False,
   first: int = 0,
   parts: Sequence[int] = (0,),
   num_parts: int = 1,
@@ -161,8 +161,11 @@ def batches(
 ):
   """This process's share of a run's batches, from the given one on."""
   data, made = config.data, recipe_of(config)
+  split = data.split
+  if held_out:
+    data, split = _held_out(config), config.train.held_out
   return pipeline.batches(
-    source(data, made, split=split or data.split, encoder=encoder),
+    source(data, made, split=split, encoder=encoder),
     made,
     batch_size=data.batch_size,
     seed=config.seed,
@@ -172,6 +175,20 @@ def batches(
     num_workers=data.num_workers,
     num_threads=data.num_threads,
   )
+
+
+def _held_out(config: Any):
+  """The data of a run with the latents of its held-out split."""
+  data = config.data.copy_and_resolve_references()
+  if data.store and not config.train.held_out_store:
+    raise ValueError(
+      f'config.train.held_out={config.train.held_out!r} needs latents of its '
+      'own. Extract them (--mode=extract with that --config.data.split) and '
+      'give their folder as --config.train.held_out_store, or measure nothing: '
+      '--config.train.held_out='
+    )
+  data.store = config.train.held_out_store
+  return data
 
 
 def missing(config: Any) -> list[str]:
@@ -228,6 +245,8 @@ def check(config: Any) -> Vocabulary:
       )
   open_ = alone if data.cached_memory else source
   open_(data, recipe_of(config), split=data.split)
+  if config.train.held_out:
+    open_(_held_out(config), recipe_of(config), split=config.train.held_out)
   return words
 
 

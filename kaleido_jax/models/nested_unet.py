@@ -36,10 +36,15 @@ class NestedUNet(UNet):
       self.inner_unet.channels[0], zero=True, dtype=self.dtype
     )
     self.out_adapter = Conv(self.channels[-1], zero=True, dtype=self.dtype)
-    if self.condition_dim or self.num_condition_blocks:
+    if (
+      self.condition_dim
+      or self.num_condition_blocks
+      or not self.masked_condition
+    ):
       raise ValueError(
         'the innermost U-Net prepares the condition for all: give '
-        'condition_dim and num_condition_blocks to it, not to a NestedUNet.'
+        'condition_dim, num_condition_blocks and masked_condition to it, not '
+        'to a NestedUNet.'
       )
     if self.middle_blocks:
       raise ValueError(

@@ -156,7 +156,8 @@ def test_the_toy_has_points_and_modes():
 def test_another_split_is_other_data():
   config = toy.get_config()
   train, test = (
-    next(sources.batches(config, split=split)) for split in ('train', 'test')
+    next(sources.batches(config, held_out=held_out))
+    for held_out in (False, True)
   )
   assert not np.isin(train.arrays['image'], test.arrays['image']).any()
 

@@ -1,7 +1,7 @@
 """Draws the paper's toy (figure 3): what guidance does to the modes of a class.
 
-  python benchmarks/guidance_toy.py            # writes docs/guidance_toy.png
-  python benchmarks/guidance_toy.py --trained  # writes docs/trained_toy.png
+  python -m benchmarks.guidance_toy            # writes docs/guidance_toy.png
+  python -m benchmarks.guidance_toy --trained  # writes docs/trained_toy.png
 
 The first trains nothing: its denoiser is exact, so what is seen is guidance
 alone. A few seconds on a CPU. The second reads two trained runs,
@@ -22,14 +22,15 @@ import numpy as np
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 from PIL import Image
-from trained import ROOT, Run
 
+from benchmarks.trained import ROOT, Run
 from configs import toy
 from kaleido_jax.diffusion import guidance, mixture, sampler, schedule
 
 WEIGHTS = (1, 5, 8, 25)
 NUM = 10_000  # samples per class
 NUM_TRAINED = 2_000  # a network takes longer
+NEAR = 0.6  # half the distance between the modes of a class
 SHOWN = 400  # of them, as points
 CLASSES = {'A': (0, 1, '#2a6fbb'), 'B': (2, 3, '#d9752b')}
 GREY = '#5f6670'
@@ -99,9 +100,16 @@ def panel(axes, weight, samples, *, latent):
     axes.scatter(
       points[:, 0], points[:, 1] - 0.75, s=1.2, color=colour, alpha=0.5, lw=0
     )
-    outer = (np.abs(x[:, 0]) > 0.9).mean()
+    # Near a mode: what flies off belongs to none.
+    outer, inner = (
+      (np.abs(x[:, 0] - mean) < NEAR).mean()
+      for mean in sorted(means, key=abs, reverse=True)
+    )
     named = 'latent' if latent else 'class'
-    print(f'{named:>6}, guidance {weight:>2}, {label}: outer {outer:.3f}')
+    print(
+      f'{named:>6}, guidance {weight:>2}, {label}: '
+      f'outer {outer:.3f}, inner {inner:.3f}, neither {1 - outer - inner:.3f}'
+    )
     axes.text(
       -1.15 if label == 'A' else 1.15, 2.75, f'{outer:.0%}',
       ha='center', va='top', color=colour, fontsize=11, fontweight='bold',

@@ -1,7 +1,7 @@
 """How often a run of configs/shapes.py draws what the caption names.
 
-  python benchmarks/shapes_right.py --variant=    # reads runs/shapes
-  python benchmarks/shapes_right.py --variant=mdm # reads runs/shapes-mdm
+  python -m benchmarks.shapes_right --variant=    # reads runs/shapes
+  python -m benchmarks.shapes_right --variant=mdm # reads runs/shapes-mdm
 
 Draws 200 held-out captions that name a shape and a colour of everything in the
 picture, from one thing to three, and asks the generator's own segmentation
@@ -14,9 +14,9 @@ import argparse
 import pathlib
 
 import numpy as np
-import trained
 from PIL import Image
 
+from benchmarks import trained
 from configs import shapes
 from kaleido_jax import sheet
 from kaleido_jax.data.shapes import Shapes, seeing, wording

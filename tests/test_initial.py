@@ -251,7 +251,7 @@ def test_the_run_comes_first_and_what_it_lacks_from_elsewhere(low, tmp_path):
     ({'init.t5': ''}, 'encoder would begin as random numbers and stay so'),
     ({'init.t5': 'x/flan-t5-xl'}, '(?s)no T5 in x/flan.*google/flan-t5-xl'),
     ({'init.mdm': 'x.pth'}, r'no file x\.pth .*ml-mdm'),
-    ({'init.run': 'runs/nowhere'}, 'no run in runs/nowhere'),
+    ({'init.run': 'runs/nowhere'}, 'no checkpoint of a run in runs/nowhere'),
   ],
 )
 def test_files_that_do_not_fit_are_refused_in_words(t5_like, changed, message):

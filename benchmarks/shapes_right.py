@@ -1,29 +1,41 @@
 """How often a run of configs/shapes.py draws what the caption names.
 
-  python -m benchmarks.shapes_right --variant=    # reads runs/shapes
-  python -m benchmarks.shapes_right --variant=mdm # reads runs/shapes-mdm
+  python -m benchmarks.shapes_right --workdir=runs/shapes
+  python -m benchmarks.shapes_right --workdir=runs/shapes-mdm
 
-Draws 200 held-out captions that name a shape and a colour of everything in the
-picture, from one thing to three, and asks the generator's own segmentation
-(`data/shapes/seeing.py`, which is right about 98 % of what the generator draws)
-what is there. A picture is right if everything named is. Writes a sheet of the
-first ones beside the checkpoints.
+Draws 200 captions of held-out scenes that name a shape and a colour of
+everything in the picture, from one thing to three, and asks the generator's own
+segmentation what is there (`data/shapes/seeing.py`; it is right about 98 % of
+what the generator draws). A picture is right if everything named is in it.
+Writes a sheet of the first ones into the workdir.
 """
 
 import argparse
 import pathlib
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from benchmarks import trained
-from configs import shapes
-from kaleido_jax import sheet
+from kaleido_jax import origins, sheet
 from kaleido_jax.data.shapes import Shapes, seeing, wording
+from kaleido_jax.data.shapes.world import Facts
+
+FIT = 0.6  # an outline that fits worse is a blob
 
 
-def captions(count: int, size: int):
-  """The first held-out ones that name a colour of everything."""
+class Verdict(NamedTuple):
+  """What became of one caption."""
+
+  count: int  # things that it names
+  named: list[bool]  # whether each is there
+  extra: bool  # whether something else is, too
+  told: bool  # whether the latents named everything
+
+
+def captions(count: int, size: int) -> list[Facts]:
+  """Of the first held-out scenes, those that name a colour of everything."""
   source, found, index = Shapes(size=size, split='test', kinds=()), [], 0
   while len(found) < count:
     said = source.scene(index).said
@@ -33,50 +45,53 @@ def captions(count: int, size: int):
   return found
 
 
+def judge(said: Facts, picture: np.ndarray, latents: Any) -> Verdict:
+  seen = [s for s in seeing.things(picture) if s.fit >= FIT]
+  there = {(s.shape, s.colour) for s in seen}
+  boxes = {box.label for box in latents.boxes}
+  return Verdict(
+    count=len(said.things),
+    named=[(thing.shape, thing.colour) in there for thing in said.things],
+    extra=len(seen) > len(said.things),
+    told=all(wording.label(thing) in boxes for thing in said.things),
+  )
+
+
+def table(weight: float, verdicts: list[Verdict]) -> str:
+  def share(values) -> str:
+    values = list(values)
+    return f'{np.mean(values):.1%}' if values else 'none'
+
+  of = ', '.join(
+    f'{n}: {share(all(v.named) for v in verdicts if v.count == n)}'
+    for n in (1, 2, 3)
+  )
+  return (
+    f'guidance {weight:g}: right {share(all(v.named) for v in verdicts)} '
+    f'(by number of things {of}), with nothing else '
+    f'{share(all(v.named) and not v.extra for v in verdicts)}; of things '
+    f'{share(n for v in verdicts for n in v.named)}; latents that name all '
+    f'{share(v.told for v in verdicts)}'
+  )
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--variant', default='')
-  parser.add_argument('--workdir', default='')
+  parser.add_argument('--workdir', type=pathlib.Path, default='runs/shapes')
   parser.add_argument('--count', type=int, default=200)
   parser.add_argument('--weights', default='1,2,4')
   args = parser.parse_args()
 
-  config = shapes.get_config(args.variant)
-  name = f'shapes-{args.variant}'.strip('-')
-  folder = pathlib.Path(args.workdir or trained.ROOT / 'runs' / name)
-  run = trained.Run(config, folder)
+  config = origins.config_of(str(args.workdir))
+  run = trained.Run(config, args.workdir)
   said = captions(args.count, config.image_shapes[0][0])
   texts = [wording.caption(facts) for facts in said]
-  print(f'{folder} at step {run.step}, {len(said)} captions')
+  print(f'{args.workdir} at step {run.step}, {len(said)} captions')
   for weight in map(float, args.weights.split(',')):
     drawn = run.draw(texts, seed=0, weight=weight)
-    right = {1: [], 2: [], 3: []}
-    things = []
-    for facts, picture in zip(said, drawn.pictures, strict=True):
-      seen = {(thing.shape, thing.colour) for thing in seeing.things(picture)}
-      named = [(thing.shape, thing.colour) in seen for thing in facts.things]
-      right[len(named)].append(all(named))
-      things += named
-    of = ', '.join(
-      f'{count}: {np.mean(rows):.0%} of {len(rows)}'
-      for count, rows in right.items()
-    )
-    every = np.mean(sum(right.values(), []))
-    print(
-      f'guidance {weight:g}: {every:.1%} of pictures right ({of}), '
-      f'{np.mean(things):.1%} of things'
-    )
-    if drawn.latents and config.latents:
-      told = [
-        all(
-          wording.label(thing) in {box.label for box in latents.boxes}
-          for thing in facts.things
-        )
-        for facts, latents in zip(said, drawn.latents, strict=True)
-      ]
-      print(f'  of latents: {np.mean(told):.1%}')
+    print(table(weight, list(map(judge, said, *drawn))))
     tiles = map(sheet.Tile, drawn.pictures[:24], texts, drawn.latents)
-    path = folder / f'right_{weight:g}.png'
+    path = args.workdir / f'right_{weight:g}.png'
     Image.fromarray(sheet.draw(list(tiles))).save(path)
 
 

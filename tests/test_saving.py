@@ -135,7 +135,10 @@ needs_mount = pytest.mark.skipif(
 @needs_mount
 def test_a_full_disk_is_a_sentence_and_the_run_goes_on(tmp_path):
   with small_disk(tmp_path / 'disk', 9) as disk:
-    command = ['-m', 'kaleido_jax.main', *small_runs.flags(disk / 'run')]
+    # Large enough for one checkpoint, and no second one.
+    rows = {'model.encoder.vocab_size': 6144}
+    flags = small_runs.flags(disk / 'run', **rows)
+    command = ['-m', 'kaleido_jax.main', *flags]
     process = small_runs.start(command, devices=8)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 1

@@ -125,7 +125,7 @@ def get_config() -> ConfigDict:
         b2=0.99,
         eps=1e-8,
         clip=2.0,  # of the gradient's norm
-        ema_decay=0.9999,
+        ema_decay=0.9999,  # at most: less after few steps
         accumulate=1,  # parts that a batch is computed in, to save memory
       ),
       # Where parameters come from, unless the workdir has a checkpoint. A run
@@ -172,7 +172,7 @@ def get_config() -> ConfigDict:
         held_out_store='',  # folder of its latents, where data.store is used
         measure_every=5_000,
         measure_batches=4,  # the same ones every time
-        sample_every=5_000,  # a sheet of samples
+        sample_every=5_000,  # a sheet of samples; and at 1/16, 1/8, 1/4, 1/2
         sample_count=16,  # pictures on it; 0: none
         wandb='',  # the project, if runs are shown there too
         profile_from=0,  # the step before which a trace begins; 0: none

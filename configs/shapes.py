@@ -18,7 +18,7 @@ from configs import default
 def get_config(variant: str = '') -> ConfigDict:
   config = default.get_config()
   config.image_shapes = ((32, 32, 3), (16, 16, 3))
-  config.latents = ('bbox',)
+  config.latents = ('text', 'bbox', 'color')
   config.data.update(
     source='shapes',
     vocabulary='shapes',
@@ -28,19 +28,19 @@ def get_config(variant: str = '') -> ConfigDict:
     num_threads=1,
     batch_size=32,
   )
-  config.data.lengths.bbox = 45
-  config.optimizer.update(learning_rate=1e-3, warmup_steps=300, ema_decay=0.998)
+  config.data.lengths.update(text=36, bbox=39, color=16)
+  config.optimizer.update(learning_rate=1e-3, warmup_steps=200, ema_decay=0.998)
   config.train.update(
     num_steps=20_000,
     log_every=100,
-    save_every=1_000,
+    save_every=500,
     held_out='test',
-    measure_every=2_000,
+    measure_every=1_000,
     sample_every=2_000,
   )
   config.sample.update(steps=30, solver='dpm++', spacing='trailing')
   small = dict(
-    vocab_size=1024,
+    vocab_size=1152,  # 640 pieces of text, 512 colours
     width=128,
     num_heads=4,
     head_dim=32,
@@ -54,7 +54,7 @@ def get_config(variant: str = '') -> ConfigDict:
   inner = dict(
     channels=(32, 64, 128),
     num_resnets=(1, 1, 1),
-    num_attention=(0, 0, 1),  # where there are 4x4 pixels
+    num_attention=(0, 1, 1),  # where there are 8x8 pixels and 4x4
     embedding_dim=256,
     condition_dim=128,
     num_condition_blocks=0,

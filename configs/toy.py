@@ -33,14 +33,14 @@ def get_config(variant: str = '') -> ConfigDict:
     save_every=1_500,
     held_out='test',
     measure_every=1_500,
-    sample_every=1_500,
+    sample_every=3_000,
   )
   config.diffusion.target = (
     'v'  # at a weight of 25 errors grow: all times count
   )
   config.sample.threshold = 'none'
   small = dict(
-    vocab_size=1024,
+    vocab_size=640,
     width=64,
     num_heads=4,
     head_dim=16,

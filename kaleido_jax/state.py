@@ -59,6 +59,15 @@ def learning_rate(section) -> Callable[[Any], Any]:
   return rate
 
 
+def averaging(section, k) -> Float[Array, '']:
+  """How much of the average stays after k updates: up to `ema_decay`.
+
+  A young average would hold on to where it began, and early pictures would be
+  of nothing: so it remembers at most about the last ninth of the run.
+  """
+  return jnp.minimum(section.ema_decay, (1 + k) / (10 + k))
+
+
 def clip(limit: float) -> optax.GradientTransformation:
   """Scales by limit / (norm + 1e-6) if that is below one, as PyTorch does."""
 
@@ -134,7 +143,8 @@ def update(
     gradient, state.opt_state, state.trained
   )
   trained = optax.apply_updates(state.trained, updates)
-  decay = config.optimizer.ema_decay
+  done = state.counts.step - state.counts.skipped
+  decay = averaging(config.optimizer, done)
   ema = jax.tree.map(
     lambda old, new: decay * old + (1 - decay) * new, state.ema, trained
   )
@@ -155,10 +165,9 @@ def update(
     opt_state=keep(opt_state, state.opt_state),
     counts=counts,
   )
-  done = counts.step - counts.skipped
   metrics |= {
     'gradient_norm': norm,
-    'learning_rate': learning_rate(config.optimizer)(done - 1),
+    'learning_rate': learning_rate(config.optimizer)(done),
     'skipped': counts.skipped,
     'skipped_in_a_row': counts.in_a_row,
   }

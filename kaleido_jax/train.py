@@ -127,7 +127,9 @@ def run(config: ConfigDict, *, workdir: str) -> None:
         report.restart_clock(count)  # the first step compiles
       told_to_stop = told.to_stop(count)
       stop = told_to_stop or count == end
-      if stop or any(_due(every, count) for every in _pauses(config)):
+      showing = count == end or _showing(config.train.sample_every, count)
+      pauses = config.train.save_every, config.train.measure_every
+      if stop or showing or any(_due(every, count) for every in pauses):
         # The numbers of a step are told before it is saved: a run that is
         # killed in between does it again, and one after it has it. A sheet is
         # drawn after that: it may take long, and nothing depends on it.
@@ -137,9 +139,8 @@ def run(config: ConfigDict, *, workdir: str) -> None:
           report.write(count, trial.losses(state))
         if stop or _due(config.train.save_every, count):
           save(checkpoints, state)
-        if count == end or _due(config.train.sample_every, count):
-          if trial.captions and not told_to_stop:
-            report.picture(count, trial.drawn(state))
+        if showing and trial.captions and not told_to_stop:
+          report.picture(count, trial.drawn(state))
         report.restart_clock(count)
       if stop:
         break
@@ -156,14 +157,15 @@ def run(config: ConfigDict, *, workdir: str) -> None:
     sys.exit(TO_BE_CONTINUED)
 
 
-def _pauses(config: ConfigDict) -> tuple[int, ...]:
-  train = config.train
-  return train.save_every, train.measure_every, train.sample_every
-
-
 def _due(every: int, count: int) -> bool:
   """Whether it is time for what is done every so many steps; 0 is never."""
   return every > 0 and count % every == 0
+
+
+def _showing(every: int, count: int) -> bool:
+  """Whether a sheet is due. The first ones are early: somebody is waiting."""
+  halves = [every // n for n in (16, 8, 4, 2) if every % n == 0]
+  return _due(every, count) or count in halves
 
 
 def open_workdir(config: ConfigDict, workdir: str) -> pathlib.Path:

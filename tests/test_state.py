@@ -118,8 +118,8 @@ def test_long_gradients_are_cut_and_short_ones_are_not():
 
 
 def test_the_average_follows_the_parameters(batches):
+  """After one update nine tenths of it are new, and at last ema_decay stays."""
   made = config(data=1)
-  decay = made.optimizer.ema_decay
   one, _ = train(made, batches[:1], devices=1)
   start = states.init(
     made,
@@ -128,9 +128,12 @@ def test_the_average_follows_the_parameters(batches):
   )
   jax.tree.map(
     lambda ema, old, new: np.testing.assert_allclose(
-      ema, decay * old + (1 - decay) * new, atol=1e-6
+      ema, 0.1 * old + 0.9 * new, atol=1e-6
     ),
     one.ema,
     start.trained,
     one.trained,
+  )
+  assert states.averaging(made.optimizer, 10**6) == np.float32(
+    made.optimizer.ema_decay
   )

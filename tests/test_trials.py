@@ -111,16 +111,19 @@ def test_a_sheet_has_captions_that_training_never_sees(variant):
 
 def test_a_run_leaves_sheets_and_held_out_losses(tmp_path):
   changed = {
-    'train.num_steps': 4,
+    'train.num_steps': 5,
     'train.held_out': 'test',
     'train.measure_every': 2,
-    'train.sample_every': 3,
+    'train.sample_every': 4,
     'train.measure_batches': 1,
   }
   small_runs.run(tmp_path, **changed)
   told = progress.read(tmp_path)
-  assert [t['step'] for t in told if 'held_out/loss' in t] == [2, 4]
+  assert [t['step'] for t in told if 'held_out/loss' in t] == [2, 4, 5]
   sheets = sorted((tmp_path / progress.SHEETS).iterdir())
-  assert [path.name for path in sheets] == ['000003.png', '000004.png']
+  assert [path.name for path in sheets] == [
+    f'{step:06}.png'
+    for step in (1, 2, 4, 5)  # early ones, on time, the last
+  ]
   with Image.open(sheets[0]) as sheet_of_points:
     assert sheet_of_points.width > 192

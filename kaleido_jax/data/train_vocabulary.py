@@ -1,7 +1,7 @@
 """Trains the small SentencePiece vocabularies that ship with the package.
 
   python -m kaleido_jax.data.train_vocabulary --emoji=FOLDER
-  python -m kaleido_jax.data.train_vocabulary --size=1024 --out=shapes.model
+  python -m kaleido_jax.data.train_vocabulary --size=640 --out=shapes.model
 
 On captions and latents of shapes and emoji, or of shapes alone: so few words
 need few pieces, and a head of a tenth the size. The same kind of file as T5's

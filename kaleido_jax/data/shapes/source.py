@@ -1,5 +1,6 @@
 """Examples of the world of shapes, with their latents."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Collection
 
@@ -11,7 +12,8 @@ from kaleido_jax.latents import Blob, Box, Latents, blobs, boxes, colors, layout
 from kaleido_jax.latents.segments import LIMIT
 
 STREAMS = {'train': 0, 'test': 1}
-VERSION = 1  # of the tables and the drawing; other ones, other examples
+LINES = 32  # boxes end on a grid: so each number is often seen, and is a word
+VERSION = 2  # of the tables and the drawing; other ones, other examples
 
 
 class Shapes:
@@ -56,9 +58,20 @@ class Shapes:
 
 
 def box(thing: Thing, pose: Pose) -> Box:
-  """Around all of a thing, to a thousandth of the picture, not to a pixel."""
+  """Around all of a thing; whatever the size of the picture, it is the same."""
   x1, y1, x2, y2 = map(_thousandths, drawing.edges(thing.shape, pose))
   return Box(label=wording.label(thing), x1=x1, y1=y1, x2=x2, y2=y2)
+
+
+def snap(box: Box) -> Box:
+  """Moves the sides to the nearest lines."""
+  return dataclasses.replace(
+    box,
+    **{
+      side: round(round(getattr(box, side) * LINES / LIMIT) * LIMIT / LINES)
+      for side in ('x1', 'y1', 'x2', 'y2')
+    },
+  )
 
 
 def blob(thing: Thing, pose: Pose) -> Blob:
@@ -83,7 +96,8 @@ def _thousandths(value: float) -> int:
 
 
 def _boxes(scene: Scene, drawn: Drawing) -> tuple:
-  return _placed(scene, drawn, box, boxes.around)
+  placed = _placed(scene, drawn, box, boxes.around)
+  return tuple(snap(x) if isinstance(x, Box) else x for x in placed)
 
 
 def _blobs(scene: Scene, drawn: Drawing) -> tuple:

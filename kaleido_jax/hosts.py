@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -38,10 +38,12 @@ def joined(
   coordinator: str | None = None,
   num_processes: int | None = None,
   process: int | None = None,
+  explain: Callable[[BaseException], str | None] = lambda error: None,
 ) -> Iterator[None]:
   """Joins the other processes of this run, if there are any, until the end.
 
-  Before jax is used. An error inside ends this process and all others.
+  Before jax is used. An error inside ends this process and all others; what
+  `explain` does not put in words is printed whole.
   """
   if not start(coordinator, num_processes, process) or jax.process_count() == 1:
     yield
@@ -60,8 +62,8 @@ def joined(
     # Is it ours? What another process left behind comes as an error as well,
     # and the wire is about to tell.
     time.sleep(2)
-    traceback.print_exc()
-    sys.stderr.flush()
+    said = explain(error) or ''.join(traceback.format_exception(error))
+    print(said, file=sys.stderr, flush=True)
     wires.tell(f'{_name()} failed: {type(error).__name__}: {error}')
     os._exit(1)  # to leave politely is to wait for the others, who wait for us
   wires.tell(BYE)

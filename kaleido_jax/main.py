@@ -63,9 +63,9 @@ def main(argv: list[str]) -> None:
   try:
     with _joined():
       mode.run(_CONFIG.value, workdir=workdir)
-  except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
-    if is_sentence(error) and not absl_logging.vlog_is_on(1):
-      sys.exit(f'error: {error}\n(-v=1 tells where it comes from)')
+  except Exception as error:
+    if sentence := explain(error):
+      sys.exit(sentence)
     raise
 
 
@@ -76,16 +76,20 @@ def _joined() -> contextlib.AbstractContextManager[None]:
   from kaleido_jax import hosts  # which imports jax
 
   given = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
-  return hosts.joined(*given)
+  return hosts.joined(*given, explain=explain)
 
 
-def is_sentence(error: Exception) -> bool:
-  """Whether an error was raised by this package, with words for its user.
+def explain(error: BaseException) -> str | None:
+  """What a user is told of an error that this package raised with words.
 
   What jax and others raise is a bug, and has to be seen whole.
   """
+  kinds = (ValueError, OSError, RuntimeError, FloatingPointError)
   raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
-  return pathlib.Path(__file__).parent in pathlib.Path(raised_in).parents
+  ours = pathlib.Path(__file__).parent in pathlib.Path(raised_in).parents
+  if isinstance(error, kinds) and ours and not absl_logging.vlog_is_on(1):
+    return f'error: {error}\n(-v=1 tells where it comes from)'
+  return None
 
 
 def default_workdir(config: str) -> str:

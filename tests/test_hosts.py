@@ -125,6 +125,14 @@ def test_an_error_of_one_process_ends_the_others_with_its_words(failed):
   assert re.search(sentence, said[1 - failed])
 
 
+def test_a_mistake_of_the_user_is_a_sentence_in_each_process(tmp_path):
+  for process in two(tmp_path, devices=1, **{'data.batch_size': 15}):
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode in (1, hosts.LOST)
+    assert 'batch_size=15 is not divisible by 2' in told
+    assert 'Traceback' not in told
+
+
 def test_rows_stay_in_order_on_a_mesh_that_is_not():
   coordinator = address()
   processes = [

@@ -12,6 +12,7 @@ alone. A few seconds on a CPU. The second reads two trained runs,
 and takes two minutes more. Needs matplotlib (`pip install -e '.[eval]'`).
 """
 
+import pathlib
 import sys
 
 import jax
@@ -23,10 +24,11 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 from PIL import Image
 
-from benchmarks.trained import ROOT, Run
-from configs import toy
+from kaleido_jax import api
 from kaleido_jax.diffusion import guidance, mixture, sampler, schedule
+from kaleido_jax.pictures import Asked
 
+ROOT = pathlib.Path(__file__).parents[1]
 WEIGHTS = (1, 5, 8, 25)
 NUM = 10_000  # samples per class
 NUM_TRAINED = 2_000  # a network takes longer
@@ -73,12 +75,17 @@ def exact(label, weight, *, latent):
 def trained():
   """The same of two runs in runs/: the baseline, and Kaleido."""
   folders = {'mdm': ROOT / 'runs/toy-mdm', '': ROOT / 'runs/toy'}
-  runs = {v: Run(toy.get_config(v), folder) for v, folder in folders.items()}
+  models = {
+    v: api.load(str(folder), batch_size=NUM_TRAINED)
+    for v, folder in folders.items()
+  }
 
   def samples(label, weight, *, latent):
-    captions = [f'class {label.lower()}'] * NUM_TRAINED
-    run = runs['' if latent else 'mdm']
-    return run.draw(captions, ord(label), weight).pictures
+    model, seed = models['' if latent else 'mdm'], ord(label)
+    caption = f'class {label.lower()}'
+    wanted = [Asked(caption, seed=seed, index=i) for i in range(NUM_TRAINED)]
+    points, _ = model.draw(wanted, model.asked(guidance=float(weight)))
+    return points
 
   return samples
 

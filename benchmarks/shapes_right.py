@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from benchmarks import trained
-from kaleido_jax import origins, sheet
+from kaleido_jax import api, sheet
 from kaleido_jax.data.shapes import Shapes, seeing, wording
 from kaleido_jax.data.shapes.world import Facts
+from kaleido_jax.pictures import Asked
 
 FIT = 0.6  # an outline that fits worse is a blob
 
@@ -48,12 +48,13 @@ def captions(count: int, size: int) -> list[Facts]:
 def judge(said: Facts, picture: np.ndarray, latents: Any) -> Verdict:
   seen = [s for s in seeing.things(picture) if s.fit >= FIT]
   there = {(s.shape, s.colour) for s in seen}
-  boxes = {box.label for box in latents.boxes}
+  boxes = {box.label for box in getattr(latents, 'boxes', ())}
   return Verdict(
     count=len(said.things),
     named=[(thing.shape, thing.colour) in there for thing in said.things],
     extra=len(seen) > len(said.things),
-    told=all(wording.label(thing) in boxes for thing in said.things),
+    told=bool(boxes)
+    and all(wording.label(thing) in boxes for thing in said.things),
   )
 
 
@@ -82,15 +83,15 @@ def main() -> None:
   parser.add_argument('--weights', default='1,2,4')
   args = parser.parse_args()
 
-  config = origins.config_of(str(args.workdir))
-  run = trained.Run(config, args.workdir)
-  said = captions(args.count, config.image_shapes[0][0])
+  model = api.load(str(args.workdir), batch_size=50)
+  said = captions(args.count, model.config.image_shapes[0][0])
   texts = [wording.caption(facts) for facts in said]
-  print(f'{args.workdir} at step {run.step}, {len(said)} captions')
+  wanted = [Asked(text, index=index) for index, text in enumerate(texts)]
+  print(f'{model}, {len(said)} captions')
   for weight in map(float, args.weights.split(',')):
-    drawn = run.draw(texts, seed=0, weight=weight)
-    print(table(weight, list(map(judge, said, *drawn))))
-    tiles = map(sheet.Tile, drawn.pictures[:24], texts, drawn.latents)
+    drawn, latents = model.draw(wanted, model.asked(guidance=weight))
+    print(table(weight, list(map(judge, said, drawn, latents))), flush=True)
+    tiles = map(sheet.Tile, drawn[:24], texts, latents)
     path = args.workdir / f'right_{weight:g}.png'
     Image.fromarray(sheet.draw(list(tiles))).save(path)
 

@@ -151,6 +151,14 @@ def get_config() -> ConfigDict:
       ),
       sample=dict(
         guidance=4.0,  # 1: none
+        methods=(),  # what else, of those below; see steering.py
+        apart=dict(caption=2.0),  # a weight of its own; `guidance` is of z
+        interval=dict(low=0.2, high=5.0),  # sigma / alpha
+        dynamic=dict(tau1=0.6, tau2=0.9),
+        rescale=dict(amount=0.7),
+        apg=dict(parallel=0.0, radius=10.0, momentum=-0.5),
+        cads=dict(tau1=0.6, tau2=0.9, scale=0.25, psi=1.0, apply_to='both'),
+        particles=dict(weight=30.0),
         steps=250,
         solver='ddpm',  # or 'ddim', 'dpm++', 'sde-dpm++'
         spacing='reference',  # of the steps: or 'uniform', 'trailing'

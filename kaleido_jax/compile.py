@@ -31,6 +31,7 @@ from kaleido_jax import (
 from kaleido_jax import state as states
 from kaleido_jax.models import kaleido
 from kaleido_jax.models.kaleido import Kaleido
+from kaleido_jax.render import Render
 
 # Bytes of one device, by its kind, that XLA gives to programs.
 MEMORY = {
@@ -161,16 +162,16 @@ def _imagine(config, model, mesh, state, batch):
   length = batch['z'].shape[1]
   step = generate.build_imagine(model, mesh, length)
   params, ids, rest = _sampled(state, batch)
-  return step.lower(params, ids, *rest, generate.rule(config))
+  prefix = jax.ShapeDtypeStruct(
+    (ids.shape[0], 0), ids.dtype, sharding=ids.sharding
+  )
+  return step.lower(params, ids, *rest, generate.rule(config.sample), prefix)
 
 
 def _render(config, model, mesh, state, batch):
   params, ids, rest = _sampled(state, batch)
-  return generate.build_render(config, model, mesh).lower(
-    *(params, ids, batch.get('z'), *rest),
-    np.float32(config.sample.guidance),
-    generate.times(config),
-    generate.solver(config),
+  return Render(config, model, mesh).lower(
+    *(params, ids, batch.get('z'), *rest), config.sample
   )
 
 

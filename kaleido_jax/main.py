@@ -5,6 +5,7 @@ python -m kaleido_jax.main --config=configs/toy.py
 
 import contextlib
 import importlib
+import itertools
 import logging
 import os
 import pathlib
@@ -19,21 +20,19 @@ from ml_collections import config_flags
 # A mode is imported when it is used: training needs no web page.
 MODES = {
   'train': 'kaleido_jax.train',
+  'sample': 'kaleido_jax.sample',
   'extract': 'kaleido_jax.extract.pipeline',
+  'export': 'kaleido_jax.export',
   'compile': 'kaleido_jax.compile',
 }
 # Processes of these know nothing of each other: --config.extract.part says who
 # does what. What is compiled for other machines is compiled by one process.
-ALONE = ('extract', 'compile')
+ALONE = ('extract', 'compile', 'sample', 'export')
+MISTAKE = 2  # the exit code, as of most programs: starting again does not help
+# These read a run, and take its configuration from its workdir.
+READING = ('sample', 'export')
 
 _MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
-_CONFIG = config_flags.DEFINE_config_file(
-  'config',
-  None,
-  'The run, as a file: configs/NAME.py or configs/NAME.py:VARIANT. Override a '
-  'field with --config.NAME=VALUE.',
-  lock_config=True,
-)
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where the run lives; runs/NAME-VARIANT by default.'
 )
@@ -45,27 +44,80 @@ _COORDINATOR = flags.DEFINE_string(
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Of the run.')
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Of them, this one.')
 
+# What modes are asked for beside the configuration; see sample.py.
+_SAMPLE = {
+  'prompt': flags.DEFINE_multi_string('prompt', [], 'What to draw.'),
+  'prompts': flags.DEFINE_string(
+    'prompts', '', 'A file of prompts: a line each, or .csv, or .jsonl.'
+  ),
+  'latents': flags.DEFINE_string(
+    'latents', '', 'latents.json as a person has edited it, or a PNG of ours.'
+  ),
+  'num': flags.DEFINE_integer('num', 1, 'How many of each prompt.'),
+  'seed': flags.DEFINE_integer('seed', 0, 'Of latents and noise.'),
+  'out': flags.DEFINE_string('out', '', 'A folder; in the workdir by default.'),
+  'part': flags.DEFINE_string('part', '0/1', 'Which share, of how many.'),
+}
+
+TAKES = {'sample': tuple(_SAMPLE), 'export': ('out',)}
+
+
+def define_config(argv: list[str]) -> None:
+  """--config: a file, or what the workdir has kept; fields of either."""
+  given = {}
+  for arg, after in itertools.zip_longest(argv, argv[1:], fillvalue=''):
+    name, equals, value = arg.lstrip('-').partition('=')
+    given[name if arg.startswith('-') else ''] = value if equals else after
+  workdir = given.get('workdir')
+  if given.get('mode') in READING and workdir and 'config' not in given:
+    from kaleido_jax import loading
+
+    config_flags.DEFINE_config_dict(
+      'config',
+      loading.config_of(workdir),
+      "The run's own; override a field with --config.NAME=VALUE.",
+    )
+    return
+  config_flags.DEFINE_config_file(
+    'config',
+    None,
+    'The run, as a file: configs/NAME.py or configs/NAME.py:VARIANT. Override '
+    'a field with --config.NAME=VALUE.',
+    lock_config=True,
+  )
+
 
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(
       f'unexpected {argv[1]!r}: every argument is a flag, such as '
-      f'--mode={argv[1]} or --config=configs/{argv[1]}.py.'
+      f'--mode={argv[1]} or --config=configs/{argv[1]}.py.',
+      MISTAKE,
     )
-  if _CONFIG.value is None:
+  name, config = _MODE.value, flags.FLAGS['config'].value
+  if config is None:
     raise app.UsageError(
-      'which run? Give --config=configs/NAME.py; configs/toy.py runs anywhere.'
+      'which run? Give --workdir=runs/NAME, or pretrained:shapes.'
+      if name in READING
+      else 'which run? Give --config=configs/NAME.py; configs/toy.py runs '
+      'anywhere.',
+      MISTAKE,
     )
   workdir = _WORKDIR.value or default_workdir(
     flags.FLAGS['config'].config_filename
   )
-  mode = importlib.import_module(MODES[_MODE.value])
+  asked = {field: flag.value for field, flag in _SAMPLE.items() if flag.present}
+  if stray := {*asked} - {*TAKES.get(name, ())}:
+    raise app.UsageError(f'--{min(stray)} belongs to --mode=sample.', MISTAKE)
+  mode = importlib.import_module(MODES[name])
   try:
     with _joined():
-      mode.run(_CONFIG.value, workdir=workdir)
+      mode.run(config, workdir=workdir, **asked)
   except Exception as error:
     if sentence := explain(error):
-      sys.exit(sentence)
+      print(sentence, file=sys.stderr)
+      wrong = isinstance(error, (ValueError, FileNotFoundError))
+      sys.exit(MISTAKE if wrong else 1)
     raise
 
 
@@ -113,4 +165,9 @@ if __name__ == '__main__':
   absl_logging.get_absl_handler().addFilter(
     lambda record: 'orbax' not in record.pathname or record.levelno > 20
   )
+  try:
+    define_config(sys.argv[1:])
+  except (ValueError, OSError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    sys.exit(MISTAKE)
   app.run(main)

@@ -8,6 +8,7 @@ import json
 import pathlib
 from collections.abc import Mapping
 
+from etils import epath
 from flax import traverse_util
 from ml_collections import ConfigDict
 
@@ -181,7 +182,13 @@ def _same(source: str, theirs, ours, path: str) -> None:
 
 def config_of(run: str) -> ConfigDict:
   """The configuration of a run, by its workdir."""
-  text = (pathlib.Path(run) / 'config.json').read_text()
+  path = epath.Path(run) / 'config.json'
+  if not path.exists():
+    raise FileNotFoundError(
+      f'{run} is no workdir of a run: there is no {path.name} in it. Give the '
+      '--workdir that training had.'
+    )
+  text = path.read_text()
   return ConfigDict(_tuples(json.loads(text)))
 
 

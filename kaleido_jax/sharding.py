@@ -86,12 +86,12 @@ def jit(function: Callable, mesh: Mesh, **options) -> Callable:
   """jax.jit, with models that compute every example where it lies."""
 
   @functools.wraps(function)
-  def placed(*args):
+  def placed(*args, **named):
     with (
       jax.sharding.use_abstract_mesh(mesh.abstract_mesh),
       nn.logical_axis_rules(NAMES),
     ):
-      return function(*args)
+      return function(*args, **named)
 
   return jax.jit(placed, **options)
 

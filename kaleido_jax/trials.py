@@ -12,12 +12,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from kaleido_jax import generate, objective, sharding, sheet
+from kaleido_jax import generate, objective, render, sharding, sheet
 from kaleido_jax.data import sources
 from kaleido_jax.data.reading import Replacing
 from kaleido_jax.latents import Latents
 from kaleido_jax.latents.tokens import Vocabulary
 from kaleido_jax.models import kaleido
+from kaleido_jax.render import Render
 from kaleido_jax.state import State
 
 POINTS = 256  # of each caption, where pictures are points
@@ -42,12 +43,13 @@ class Trials:
       self._measure = build_measure(config, model, mesh, words.separator)
       self._batches = self._read(config.train.measure_batches, encoder)
     length = words.length_of(dict(config.data.lengths))
-    self._imagine = generate.build_imagine(model, mesh, length)
-    self._render = generate.build_render(config, model, mesh)
+    grammar = generate.grammar(words, config)
+    self._imagine = generate.build_imagine(model, mesh, length, grammar)
+    self._render = Render(config, model, mesh)
     self.captions = self._choose(config.train.sample_count)
     # Now: what is wrong with them should not end a run that has begun.
-    self._rule = generate.rule(config)
-    self._steps = generate.times(config), generate.solver(config)
+    render.check(config.sample, config.diffusion.num_times)
+    self._rule = generate.rule(config.sample)
 
   def losses(self, state: State) -> dict[str, float]:
     """Held-out losses by name; none without held-out examples."""
@@ -83,17 +85,15 @@ class Trials:
     given = sharding.to_devices(self._mine(rows), self._mesh)
     z, seed = None, np.uint32(config.seed)
     if config.latents:
+      prefix = sharding.to_devices(
+        {'z': generate.nothing(len(given['ids']))}, self._mesh
+      )
       z = self._imagine(
-        params, given['ids'], seed, given['indices'], self._rule
+        *(params, given['ids'], seed, given['indices'], self._rule),
+        prefix['z'],
       )
     xs = self._render(
-      params,
-      given['ids'],
-      z,
-      seed,
-      given['indices'],
-      np.float32(config.sample.guidance),
-      *self._steps,
+      *(params, given['ids'], z, seed, given['indices']), config.sample
     )
     pictures = generate.pictures(config, xs)
     latents = [Latents()] * count

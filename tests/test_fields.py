@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs import cc12m, toy
-from kaleido_jax import origins, sharding, train
+from kaleido_jax import origins, sharding, steering, train
 from kaleido_jax import state as states
 from kaleido_jax.data import sources
 from kaleido_jax.extract import pipeline as extract
@@ -88,7 +88,7 @@ def test_every_field_is_read(read, t5_like, tmp_path):
   config = toy.get_config()
   config.data.batch_size = 8
   config.train.num_steps = 3  # a first, a last, and one in between
-  config.sample.update(steps=2, threshold='dynamic')
+  config.sample.update(steps=2, threshold='dynamic', methods=steering.METHODS)
   train.run(watch(config), workdir=str(tmp_path / 'run'))
 
   config = watch(photographs(tmp_path, t5_like))

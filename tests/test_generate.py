@@ -7,9 +7,8 @@ import pytest
 from filling import filled
 
 from configs import toy
-from kaleido_jax import generate, objective, sharding
+from kaleido_jax import generate, objective, render, sharding
 from kaleido_jax.data import sources
-from kaleido_jax.diffusion import sampler
 from kaleido_jax.models import decoding, kaleido, t5
 
 CAPTIONS = ['class a', 'class b', 'class b', 'class a']
@@ -43,9 +42,9 @@ def imagine(setting):
 
 
 @pytest.fixture(scope='module')
-def render(config, setting):
+def drawn(config, setting):
   model, mesh, _, _ = setting
-  return generate.build_render(config, model, mesh)
+  return render.Render(config, model, mesh)
 
 
 @pytest.fixture(scope='module')
@@ -57,30 +56,29 @@ def latents(imagine, setting, ids, rows, *, seed=3, temperature=1.0):
   rule = decoding.SamplingRule(temperature=temperature)
   indices = np.int32(rows)
   return np.asarray(
-    imagine(setting[2], ids[rows], np.uint32(seed), indices, rule)
+    imagine(
+      *(setting[2], ids[rows], np.uint32(seed), indices, rule),
+      generate.nothing(len(rows)),
+    )
   )
 
 
-def points(config, render, setting, ids, z, rows, *, weight=3.0, **kwargs):
-  given = dict(
-    times=generate.times(config), solver=generate.solver(config), seed=3
-  )
-  given |= kwargs
-  xs = render(
+def points(config, drawn, setting, ids, z, rows, *, seed=3, **options):
+  sample = config.sample.copy_and_resolve_references()
+  sample.update({'guidance': 3.0} | options)
+  xs = drawn(
     setting[2],
     ids[rows],
     None if z is None else z[rows],
-    np.uint32(given['seed']),
+    np.uint32(seed),
     np.int32(rows),
-    np.float32(weight),
-    given['times'],
-    given['solver'],
+    sample,
   )
   return generate.pictures(config, xs)
 
 
 def test_a_row_depends_on_its_number_alone(
-  config, imagine, render, setting, ids
+  config, imagine, drawn, setting, ids
 ):
   every = [0, 1, 2, 3]
   z = latents(imagine, setting, ids, every)
@@ -88,8 +86,8 @@ def test_a_row_depends_on_its_number_alone(
   np.testing.assert_array_equal(z[[2, 0]], some)
   assert (z[1] != z[2]).any()  # the same caption, another number
   assert (latents(imagine, setting, ids, every, seed=4) != z).any()
-  whole = points(config, render, setting, ids, z, every)
-  part = points(config, render, setting, ids, z, [2, 0])
+  whole = points(config, drawn, setting, ids, z, every)
+  part = points(config, drawn, setting, ids, z, [2, 0])
   np.testing.assert_allclose(whole[[2, 0]], part, atol=1e-5)
 
 
@@ -103,26 +101,26 @@ def test_latents_end(imagine, setting, ids):
 
 
 def test_edited_latents_meet_the_same_noise(
-  config, imagine, render, setting, ids
+  config, imagine, drawn, setting, ids
 ):
   z = latents(imagine, setting, ids, [0, 1])
   edited = z.copy()
   edited[1, 0] += 1
-  before = points(config, render, setting, ids, z, [0, 1])
-  after = points(config, render, setting, ids, edited, [0, 1])
+  before = points(config, drawn, setting, ids, z, [0, 1])
+  after = points(config, drawn, setting, ids, edited, [0, 1])
   np.testing.assert_array_equal(before[0], after[0])
   assert (before[1] != after[1]).any()
 
 
 def test_without_weight_neither_caption_nor_latents_matter(
-  config, imagine, render, setting, ids
+  config, imagine, drawn, setting, ids
 ):
   z = latents(imagine, setting, ids, [0, 1, 2, 3])
   swapped, moved = ids[[1, 0, 3, 2]], z[[2, 3, 0, 1]]
   rows = [0, 1, 2, 3]
   for weight, same in ((0.0, True), (1.0, False)):
-    a = points(config, render, setting, ids, z, rows, weight=weight)
-    b = points(config, render, setting, swapped, moved, rows, weight=weight)
+    a = points(config, drawn, setting, ids, z, rows, guidance=weight)
+    b = points(config, drawn, setting, swapped, moved, rows, guidance=weight)
     assert np.allclose(a, b, atol=1e-5) is same
 
 
@@ -130,10 +128,10 @@ def test_a_perfect_estimate_is_what_training_means(config, setting, ids):
   """The conditions are those under which the loss was taken."""
   model, _, params, words = setting
   z = np.int32([[9, 8, t5.EOS], [7, t5.EOS, t5.PAD]])
-  read = jax.jit(lambda p: generate.conditions(model, p, ids[:2], z))
-  given, null = read(params)
+  read = jax.jit(lambda p: render.conditions(model, p, ids[:2], z))
+  found = read(params)
   xs, now = (np.float32([[0.3, -1], [2, 0.1]]),), np.float32([10, 900])
-  for drop, tokens in ((False, given), (True, null)):
+  for drop, tokens in ((False, found.full), (True, found.null)):
     dropped = np.full(2, drop)
     trained, _ = jax.jit(
       lambda p, d: model.apply(
@@ -148,25 +146,31 @@ def test_a_perfect_estimate_is_what_training_means(config, setting, ids):
       )
     )(params, dropped)
     sampled = jax.jit(
-      lambda p, t: model.apply({'params': p}, xs, now, t, method='denoise')
+      lambda p, t: model.apply(
+        {'params': p}, xs, now, t, projected=True, method='denoise'
+      )
     )(params, tokens)
     np.testing.assert_allclose(trained[0], sampled[0], atol=1e-6)
   del words
 
 
 def test_changing_what_is_traced_compiles_nothing(
-  config, imagine, render, setting, ids
+  config, imagine, drawn, setting, ids
 ):
   z = latents(imagine, setting, ids, [0, 1])
-  points(config, render, setting, ids, z, [0, 1])
-  imagined, rendered = imagine._cache_size(), render._cache_size()
+  points(config, drawn, setting, ids, z, [0, 1])
+  imagined, rendered = imagine._cache_size(), drawn._proceed._cache_size()
   latents(imagine, setting, ids, [0, 1], seed=9, temperature=0.5)
-  few = sampler.grid(5, config.diffusion.num_times, spacing='uniform')
   points(
-    config, render, setting, ids, z, [1, 0],
-    weight=9.0, times=few, solver=sampler.SOLVERS['ddim'], seed=8,
-  )  # fmt: skip
-  assert (imagine._cache_size(), render._cache_size()) == (imagined, rendered)
+    *(config, drawn, setting, ids, z, [1, 0]),
+    guidance=9.0,
+    steps=77,
+    spacing='uniform',
+    solver='ddim',
+    seed=8,
+  )
+  now = imagine._cache_size(), drawn._proceed._cache_size()
+  assert now == (imagined, rendered)
 
 
 def test_pictures_are_levels_and_points_stay(config):
@@ -183,4 +187,4 @@ def test_an_unknown_solver_is_named(config):
   made = config.copy_and_resolve_references()
   made.sample.solver = 'euler'
   with pytest.raises(ValueError, match="'euler' is not one of .*'ddim'"):
-    generate.solver(made)
+    render.solver(made.sample)

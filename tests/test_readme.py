@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import packing
 import pytest
+import small_models
 
 from kaleido_jax.convert import torch_file
+from kaleido_jax.data.shapes import Shapes
 
 README = (pathlib.Path(__file__).parent.parent / 'README.md').read_text()
 
@@ -65,6 +67,23 @@ def test_diffusion_by_itself():
   exec(snippet('Diffusion by itself'), names)
   images = np.asarray(names['images'])
   assert images.shape == (8, 256, 256, 3) and np.abs(images).max() <= 1
+
+
+def test_imagine_render_edit(tmp_path, monkeypatch):
+  small_models.export(tmp_path / 'runs/shapes')
+  monkeypatch.chdir(tmp_path)
+  code = snippet('Imagine, render, edit').partition('python -m')[0]
+  first, box, rest = code.partition('box = ')
+  names = {}
+  exec(first, names)
+  assert names['images'].shape == (8, 32, 32, 3)
+  # What has not been trained writes no boxes.
+  names['latents'] = [
+    Shapes(size=32, kinds=('text', 'bbox', 'color'))[i].latents
+    for i in range(8)
+  ]
+  exec(box + rest, names)
+  assert names['moved'].boxes[0].x1 == 100
 
 
 def test_latents_by_themselves():

@@ -18,7 +18,7 @@ every number of steps up to its bucket.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -171,6 +171,63 @@ def extrapolate(
   return tuple(map(line, x0s, last, schedules))
 
 
+class Drawing(NamedTuple):
+  """A picture between two steps."""
+
+  xs: Images
+  x0s: Images  # the last estimates
+  state: Any  # what the denoiser remembers
+
+
+def begin(
+  denoiser: Denoiser, schedules: Sequence[Schedule], noise: Noise
+) -> Drawing:
+  """Nothing but noise: x_T = noise(T)."""
+  xs = noise(jnp.asarray(schedules[0].num_times))
+  if len(xs) != len(schedules):
+    raise ValueError(
+      f'noise for {len(xs)} resolutions and {len(schedules)} schedules were '
+      'given; give one schedule per resolution.'
+    )
+  return Drawing(xs, jax.tree.map(jnp.zeros_like, xs), denoiser.init(xs))
+
+
+def moments(times: Int[Array, ' n']) -> Int[Array, 'm 3']:
+  """For every step of a grid: the time before, its own, and the next one."""
+  xp = np if isinstance(times, np.ndarray) else jnp  # on the host if it is
+  before = xp.append(times[:1], times[:-2])
+  return xp.stack([before, times[:-1], times[1:]], axis=1)
+
+
+def proceed(
+  denoiser: Denoiser,
+  schedules: Sequence[Schedule],
+  drawing: Drawing,
+  steps: Int[Array, 'm 3'],
+  noise: Noise,
+  *,
+  solver: Solver,
+  preview: Callable[[Images], Any] = lambda x0s: (),
+) -> tuple[Drawing, Any]:
+  """Takes some of the `moments`; those that begin at 0 are skipped."""
+
+  def advance(drawing, now):
+    _, t, s = now
+    here, there = at(schedules, t), at(schedules, s)
+    x0s, state = denoiser.apply(drawing.xs, here, drawing.state)
+    ahead = extrapolate(x0s, drawing.x0s, schedules, now, solver.extrapolation)
+    xs = _step_all(drawing.xs, ahead, noise(s), here, there, solver.eta)
+    return Drawing(xs, x0s, state)
+
+  def visit(drawing, now):
+    drawing = jax.lax.cond(
+      now[1] > 0, advance, lambda drawing, now: drawing, drawing, now
+    )
+    return drawing, preview(drawing.x0s)
+
+  return jax.lax.scan(visit, drawing, steps)
+
+
 def sample(
   denoiser: Denoiser,
   schedules: Sequence[Schedule],
@@ -195,35 +252,16 @@ def sample(
     The images, and what `preview` kept, stacked along a new first axis as long
     as the bucket (the last active step repeats).
   """
-  times = jnp.asarray(times)
-  xs = noise(jnp.asarray(schedules[0].num_times))
-  if len(xs) != len(schedules):
-    raise ValueError(
-      f'noise for {len(xs)} resolutions and {len(schedules)} schedules were '
-      'given; give one schedule per resolution.'
-    )
-
-  def advance(carry, now):
-    xs, last, state = carry
-    _, t, s = now
-    here, there = at(schedules, t), at(schedules, s)
-    x0s, state = denoiser.apply(xs, here, state)
-    ahead = extrapolate(x0s, last, schedules, now, solver.extrapolation)
-    xs = _step_all(xs, ahead, noise(s), here, there, solver.eta)
-    return xs, x0s, state
-
-  def visit(carry, now):
-    carry = jax.lax.cond(
-      now[1] > 0, advance, lambda carry, now: carry, carry, now
-    )
-    return carry, preview(carry[1])
-
-  moments = jnp.stack(
-    [jnp.append(times[:1], times[:-2]), times[:-1], times[1:]], axis=1
+  drawing, previews = proceed(
+    denoiser,
+    schedules,
+    begin(denoiser, schedules, noise),
+    moments(times),
+    noise,
+    solver=solver,
+    preview=preview,
   )
-  start = (xs, jax.tree.map(jnp.zeros_like, xs), denoiser.init(xs))
-  (xs, _, _), previews = jax.lax.scan(visit, start, moments)
-  return xs, previews
+  return drawing.xs, previews
 
 
 def _step_all(

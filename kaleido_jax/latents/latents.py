@@ -52,11 +52,15 @@ class Latents(Mapping[str, Any]):
 
   By kind, latents['bbox'] is all of it; by attribute, latents.boxes is what can
   be edited in it: `.text .boxes .blobs .vokens .colors .layout`.
+
+  Those that a model has imagined know their `number`, (seed, index): edited
+  copies keep it, and so they are drawn from the same noise.
   """
 
   def __init__(self, **values: Any):
     frozen = {name: named(name).freeze(v) for name, v in values.items()}
     object.__setattr__(self, '_values', frozen)
+    object.__setattr__(self, 'number', None)
 
   def __setattr__(self, name: str, value: Any) -> None:
     raise AttributeError(
@@ -93,6 +97,15 @@ class Latents(Mapping[str, Any]):
     strings = self.to_strings()
     width = max(map(len, strings), default=0)
     return '\n'.join(f'{name:<{width}}  {s}' for name, s in strings.items())
+
+  def numbered(self, seed: int, index: int) -> 'Latents':
+    """A copy that is number `index` of what a seed gives."""
+    return self._numbered((int(seed), int(index)))
+
+  def _numbered(self, number: tuple[int, int] | None) -> 'Latents':
+    copy = Latents(**self._values)
+    object.__setattr__(copy, 'number', number)
+    return copy
 
   def to_strings(self) -> dict[str, str]:
     """Every kind by itself, as files keep it."""
@@ -182,14 +195,15 @@ class Latents(Mapping[str, Any]):
           f'latents have no {name!r}; edit {list(by_attribute)}, or whole '
           f'kinds, {list(KINDS)}.'
         )
-    return Latents(**values)
+    return Latents(**values)._numbered(self.number)
 
   def upto(self, kind: str) -> 'Latents':
     """This kind and those before it."""
     if kind not in self:
       raise ValueError(f'there is no {kind} in latents of {list(self)}.')
     names = list(self)
-    return Latents(**{n: self[n] for n in names[: names.index(kind) + 1]})
+    kept = {n: self[n] for n in names[: names.index(kind) + 1]}
+    return Latents(**kept)._numbered(self.number)
 
   def flip(self) -> 'Latents':
     """What the mirrored picture has. Vokens refuse."""

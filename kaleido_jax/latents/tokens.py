@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import sentencepiece
-from jaxtyping import Int, Int32
+from jaxtyping import Bool, Int, Int32
 
 from kaleido_jax.arrays import Array
 from kaleido_jax.latents.latents import SEPARATOR, Kind, Kinds, Latents, named
@@ -48,7 +48,7 @@ class Vocabulary:
         f'there is no vocabulary at {file}. T5 has it as spiece.model beside '
         f'its weights; in this package are {list(EMBEDDED)}.'
       )
-    self._file = file
+    self.file = file
     self.kinds = tuple(map(named, kinds))
     pieces = self._pieces.get_piece_size()
     rows = pieces if rows is None else rows
@@ -72,12 +72,12 @@ class Vocabulary:
 
   @functools.cached_property
   def _pieces(self) -> sentencepiece.SentencePieceProcessor:
-    return sentencepiece.SentencePieceProcessor(model_file=str(self._file))
+    return sentencepiece.SentencePieceProcessor(model_file=str(self.file))
 
   @functools.cached_property
   def fingerprint(self) -> str:
     """Changes when the pieces do."""
-    return hashlib.sha256(self._file.read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(self.file.read_bytes()).hexdigest()[:16]
 
   @functools.cached_property
   def separator(self) -> int:
@@ -111,6 +111,60 @@ class Vocabulary:
       z += [self.separator] * (index > 0) + ids
       cut += [kind.name] * shorter
     return pad(z + [EOS], self.length_of(lengths)), cut
+
+  def encode_prefix(
+    self, latents: Latents, lengths: Mapping[str, int]
+  ) -> Int32[np.ndarray, ' m']:
+    """The first kinds, each with the separator behind it, padded."""
+    z = []
+    for kind in self.kinds[: len(latents)]:
+      ids, cut = self._cut(
+        self._encode_kind(kind, latents[kind.name]), lengths[kind.name]
+      )
+      if cut:
+        raise ValueError(
+          f'{kind.name} is longer than the {lengths[kind.name]} tokens that '
+          'the model has seen; shorten it.'
+        )
+      z += [*ids, self.separator]
+    return pad(z, self.length_of(lengths))
+
+  def grammar(
+    self, lengths: Mapping[str, int]
+  ) -> tuple[Bool[np.ndarray, 'k 2 v'], Int32[np.ndarray, ' k']]:
+    """(allowed, full): which tokens a kind has, and how many of them.
+
+    Ids come in their number; words are of pieces, as many as there is room for.
+    Then the separator must come, or EOS.
+    """
+    allowed = np.zeros((len(self.kinds), 2, self.size), bool)
+    full = np.zeros(len(self.kinds), np.int32)
+    for k, kind in enumerate(self.kinds):
+      end = EOS if k + 1 == len(self.kinds) else self.separator
+      if kind.pieces:
+        first = self.first[kind.name]
+        allowed[k, 0, first : first + kind.pieces] = True
+        full[k] = kind.count
+      else:
+        allowed[k, 0, UNKNOWN + 1 : self._pieces.get_piece_size()] = True
+        allowed[k, 0, self.separator] = False
+        allowed[k, 0, end] = True
+        full[k] = lengths[kind.name]
+      allowed[k, 1, end] = True
+    return allowed, full
+
+  def strange(self, text: str) -> str | None:
+    """The first letter that the vocabulary does not have.
+
+    One of an alphabet of which it has most may be written as a byte.
+    """
+    for letter in text:
+      ids = self._pieces.encode(letter)
+      if any(map(self._pieces.is_unknown, ids)):
+        return letter
+      if not letter.isascii() and any(map(self._pieces.is_byte, ids)):
+        return letter
+    return None
 
   def length_of(self, lengths: Mapping[str, int]) -> int:
     """How long z gets: every kind, separators, EOS."""

@@ -40,6 +40,38 @@ class SamplingRule:
         object.__setattr__(self, field, jnp.asarray(value, dtype))
 
 
+class Grammar(NamedTuple):
+  """What may follow what, in sequences of parts.
+
+  A part ends with a separator, the last one with EOS. `allowed[k, 0]` are the
+  tokens of part k; `allowed[k, 1]` those that may come when it is full.
+  """
+
+  allowed: Any  # [k, 2, v] bool
+  full: Any  # [k] int: lengths
+  separator: int
+
+  def mask(self, where: tuple[Int[Array, ' b'], Int[Array, ' b']]):
+    part, count = where
+    part = jnp.minimum(part, len(self.full) - 1)
+    is_full = (count >= jnp.asarray(self.full)[part]).astype(jnp.int32)
+    return jnp.asarray(self.allowed)[part, is_full]
+
+  def start(
+    self, prefix: Int[Array, 'b p'], lengths: Int[Array, ' b']
+  ) -> tuple[Int[Array, ' b'], Int[Array, ' b']]:
+    """(part, tokens in it) behind each prefix."""
+    at = jnp.arange(prefix.shape[1])
+    ends = (prefix == self.separator) & (at < lengths[:, None])
+    last = jnp.where(ends, at + 1, 0).max(1, initial=0)
+    return ends.sum(1), lengths - last
+
+  def after(self, where, token: Int[Array, ' b']):
+    part, count = where
+    ends = token == self.separator
+    return part + ends, jnp.where(ends, 0, count + 1)
+
+
 class Decoded(NamedTuple):
   """Sequences with their prompts, packed to the left."""
 
@@ -107,6 +139,7 @@ def generate(
   prefix_lengths: Int[Array, ' b'],
   num_tokens: int,
   rule: SamplingRule,
+  grammar: Grammar | None = None,
 ) -> Decoded:
   """Continues each prefix until EOS, or for `num_tokens` tokens.
 
@@ -118,6 +151,7 @@ def generate(
       on the right; a length may be 0.
     num_tokens: most tokens to add; static, as are all shapes.
     rule: how to choose tokens.
+    grammar: among which; None is all.
   """
 
   def apply(method, *args):
@@ -138,10 +172,15 @@ def generate(
   )
   rows = jnp.arange(batch)
 
-  def extend(done: Decoded, state, running, count):
+  def extend(done: Decoded, state, running, count, where):
     """Chooses a token for every running row and writes it down."""
     step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
-    token = choose(step_keys, apply('logits', state), rule)
+    logits = apply('logits', state)
+    if grammar is not None:
+      logits = jnp.where(grammar.mask(where), logits, -jnp.inf)
+    token = choose(step_keys, logits, rule)
+    if grammar is not None:
+      where = grammar.after(where, token)
     # A finished row writes nothing: its index is outside, and is dropped.
     at = jnp.where(running, done.lengths, size + num_tokens)
     done = Decoded(
@@ -149,17 +188,17 @@ def generate(
       lengths=done.lengths + running,
       states=done.states.at[rows, at].set(state, mode='drop'),
     )
-    return done, token, running & (token != t5.EOS)
+    return done, token, running & (token != t5.EOS), where
 
   def unfinished(carry):
-    _, _, running, _, count = carry
+    _, _, running, _, _, count = carry
     return (count < num_tokens) & running.any()
 
   def body(carry):
-    done, token, running, cache, count = carry
+    done, token, running, where, cache, count = carry
     state, cache = apply('step', token, cache)
-    done, token, running = extend(done, state, running, count)
-    return done, token, running, cache, count + 1
+    done, token, running, where = extend(done, state, running, count, where)
+    return done, token, running, where, cache, count + 1
 
   # Generated tokens follow each row's own prefix, over its padding.
   kept = jnp.arange(size) < prefix_lengths[:, None]
@@ -173,9 +212,10 @@ def generate(
   )
   running = ~(kept & (prefix == t5.EOS)).any(1)
   first = jnp.int32(0)
-  done, token, running = extend(
-    done, states[rows, prefix_lengths], running, first
+  where = grammar.start(prefix, prefix_lengths) if grammar is not None else ()
+  done, token, running, where = extend(
+    done, states[rows, prefix_lengths], running, first, where
   )
-  carry = (done, token, running, cache, first + 1)
+  carry = (done, token, running, where, cache, first + 1)
   done, *_ = jax.lax.while_loop(unfinished, body, carry)
   return done

@@ -140,9 +140,17 @@ class Kaleido(nn.Module):
     times: Num[Array, ' b'],
     tokens: Tokens,
     micros: Micros | None = None,
+    *,
+    projected: bool = False,
   ) -> Images:
     """Predicts the schedule's target at every resolution."""
-    return self.denoiser(xs, times, tokens.features, tokens.mask, micros)
+    return self.denoiser(
+      *(xs, times, tokens.features, tokens.mask, micros), projected=projected
+    )
+
+  def project(self, tokens: Tokens) -> Tokens:
+    """What `denoise` makes of tokens first, whatever the time: do it once."""
+    return tokens._replace(features=self.denoiser.project(tokens.features))
 
   def _empty(self, shape: tuple[int, int]):
     """The memory of the empty caption, padded to a batch's length."""

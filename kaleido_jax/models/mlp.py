@@ -30,8 +30,11 @@ class MLP(nn.Module):
     features: Float[Array, 'b l d'] | None = None,
     mask: Mask | None = None,
     micros: Micros | None = None,
+    *,
+    projected: bool = False,
   ) -> Images:
     """Predicts, for every array, what the schedule's target is."""
+    del projected  # nothing is
     if micros:
       raise ValueError(
         f'the MLP denoiser has no micro-conditions, but got {sorted(micros)}.'
@@ -48,6 +51,10 @@ class MLP(nn.Module):
       )
     embedding = nn.silu(self._dense('embedding')(nn.silu(embedding)))
     return tuple(self._denoise(i, x, embedding) for i, x in enumerate(xs))
+
+  def project(self, features: Float[Array, 'b l d']) -> Float[Array, 'b l d']:
+    """It reads tokens as they come."""
+    return features
 
   def _dense(self, name: str, features: int | None = None, **kwargs):
     return Dense(features or self.width, dtype=self.dtype, name=name, **kwargs)

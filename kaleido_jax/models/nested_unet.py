@@ -55,6 +55,9 @@ class NestedUNet(UNet):
   def known_micros(self) -> set[str]:
     return super().known_micros() | self.inner_unet.known_micros()
 
+  def project(self, features):
+    return self.inner_unet.project(features)
+
   def condition(self, features, mask=None):
     return self.inner_unet.condition(features, mask)
 

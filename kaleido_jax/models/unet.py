@@ -113,6 +113,8 @@ class UNet(nn.Module):
     features: Float[Array, 'b l d'] | None = None,
     mask: Mask | None = None,
     micros: Micros | None = None,
+    *,
+    projected: bool = False,
   ) -> Images:
     """Predicts, for every resolution, what the schedule's target is.
 
@@ -121,6 +123,7 @@ class UNet(nn.Module):
       times: 0 for the least noise, up to the number of schedule steps - 1.
       features, mask: tokens of the condition; the mask is 1 at tokens, 0 at
         padding, and None if there is no padding.
+      projected: whether the features come from `project`.
       micros: values of the micro-conditions that differ from their defaults.
     """
     known = self.known_micros()
@@ -129,6 +132,8 @@ class UNet(nn.Module):
         f'unknown micro-conditions {sorted(unknown)}; this denoiser was built '
         f'with {sorted(known)}.'
       )
+    if self.conditional and features is not None and not projected:
+      features = self.project(features)
     condition = self.condition(features, mask)
     predictions, _ = self.denoise(xs, times, condition, micros or {})
     return predictions
@@ -137,12 +142,16 @@ class UNet(nn.Module):
     """Names that `micros` may have."""
     return {name for name, _ in self.micro_conditions}
 
+  def project(self, features: Float[Array, 'b l d']) -> Float[Array, 'b l e']:
+    """To the width that this network reads; the same for every time."""
+    return self.lm_proj(features) if self.condition_dim else features
+
   def condition(
     self,
     features: Float[Array, 'b l d'] | None,
     mask: Mask | None = None,
   ) -> Condition | None:
-    """Projects and pools the tokens that all resolutions will read."""
+    """Pools the projected tokens that all resolutions will read."""
     if not self.conditional:
       return None
     if features is None:
@@ -151,7 +160,7 @@ class UNet(nn.Module):
         'prediction, those of the empty caption) or build it with '
         'conditional=False.'
       )
-    y = self.lm_proj(features) if self.condition_dim else features
+    y = features
     for block in self.lm_head:
       y = block(y, mask if self.masked_condition else None)
     # As in the reference, an unmasked network still pools over the tokens

@@ -1,0 +1,339 @@
+"""The model in a person's hands: imagine, render, edit.
+
+  model = kaleido.load('runs/shapes')
+  latents = model.imagine('a red circle', num=8)
+  images = model.render('a red circle', latents, guidance=4.0)
+
+A picture depends on its prompt, its latents, the seed and its number alone:
+not on what is drawn beside it, nor on how many devices draw.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, UInt8
+from ml_collections import ConfigDict
+
+from kaleido_jax import generate, loading, prompts, render, sharding, steering
+from kaleido_jax.arrays import Array
+from kaleido_jax.latents import Latents, named
+from kaleido_jax.pictures import Asked
+
+# Or points, as the toy has.
+Pictures = UInt8[np.ndarray, 'n h w 3'] | Float[np.ndarray, 'n d']
+# (steps done, of how many, images so far from high to low) of a group of rows
+Watch = Callable[[int, int, tuple[np.ndarray, ...]], None]
+
+
+def load(workdir: str, *, batch_size: int = 8) -> 'Kaleido':
+  """A run's averages, an export, or `pretrained:NAME`.
+
+  batch_size: how many pictures are drawn at once on a device, at most.
+  """
+  return Kaleido(loading.load(workdir), batch_size=batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One picture that is asked for."""
+
+  prompt: str
+  ids: np.ndarray
+  latents: Latents | None
+  number: tuple[int, int]  # (seed, index)
+
+
+class Kaleido:
+  """A trained model on some devices."""
+
+  def __init__(self, loaded: loading.Loaded, *, batch_size: int = 8):
+    self.config, self.words = loaded.config, loaded.words
+    self.kinds = tuple(loaded.config.latents)  # of latents; () is the baseline
+    self.name, self.step = loaded.name, loaded.step
+    self.params, self._mesh = loaded.params, loaded.mesh
+    self._batch_size = batch_size
+    lengths = dict(self.config.data.lengths)
+    self._length = self.words.length_of(lengths)
+    self._imagine = generate.build_imagine(
+      *(loaded.model, self._mesh, self._length),
+      generate.grammar(self.words, self.config),
+    )
+    self._render = render.Render(self.config, loaded.model, self._mesh)
+
+  @property
+  def batch_rows(self) -> int:
+    """How many pictures are drawn at once, at most."""
+    return (
+      self._batch_size * self._mesh.shape['data'] * self._mesh.shape['fsdp']
+    )
+
+  def __repr__(self) -> str:
+    size = 'x'.join(map(str, self.config.image_shapes[0][:2]))
+    kinds = ', '.join(self.kinds) or 'no latents'
+    return f'<{self.name}: {size}, {kinds}, step {self.step}>'
+
+  def imagine(
+    self,
+    prompt: str | Sequence[str],
+    num: int = 1,
+    *,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    prefix: Latents | None = None,
+  ) -> list[Latents]:
+    """`num` latents for each prompt, one prompt after another.
+
+    Args:
+      prompt: one, or several.
+      num: how many of each; they are numbers 0, 1, 2, ... of the seed.
+      temperature, top_k, top_p: how tokens are drawn; None is the run's own.
+      seed: None is 0; or, with a prefix and num=1, the prefix's own number.
+      prefix: the first kinds, which are kept: `latents.upto('bbox')`.
+    """
+    sample = self.asked(temperature=temperature, top_k=top_k, top_p=top_p)
+    kept = prefix.number if prefix is not None and num == 1 else None
+    rows = [
+      self._row(text, _number(seed, kept, index))
+      for text in prompts.several(prompt)
+      for index in range(num)
+    ]
+    return self._imagined(rows, sample, prefix)
+
+  def render(
+    self,
+    prompt: str | Sequence[str],
+    latents: Latents | Sequence[Latents] | None = None,
+    *,
+    seed: int | None = None,
+    watch: Watch | None = None,
+    **options: Any,
+  ) -> Pictures:
+    """Draws: a picture for each of the latents, or for each prompt.
+
+    Args:
+      prompt: one for all, or one for each of the latents.
+      latents: None: they are imagined first.
+      seed: of the noise. None: the number that latents remember, or else 0.
+      watch: is shown what there is, every few steps.
+      options: fields of config.sample: guidance=4.0, steps=50, solver='ddim';
+        and guidance methods by name, with those of their numbers that differ:
+        cads={}, interval={'low': 0.3}.
+    """
+    sample = self.asked(**options)
+    texts = prompts.several(prompt)
+    if latents is None:
+      latents = self.imagine(texts, seed=seed)
+    latents = [latents] if isinstance(latents, Latents) else list(latents)
+    texts, latents = prompts.paired(texts, latents)
+    rows = [
+      self._row(text, _number(seed, each.number, index), each)
+      for index, (text, each) in enumerate(zip(texts, latents, strict=True))
+    ]
+    return self._rendered(rows, sample, watch)
+
+  def draw(
+    self,
+    wanted: Sequence[Asked],
+    sample: ConfigDict,
+    watch: Watch | None = None,
+  ) -> tuple[Pictures, list[Latents]]:
+    """What a list asks for; latents that it lacks are imagined."""
+    rows = [
+      self._row(each.prompt, (each.seed, each.index), each.latents)
+      for each in wanted
+    ]
+    lacking = [n for n, row in enumerate(rows) if row.latents is None]
+    imagined = self._imagined([rows[n] for n in lacking], sample)
+    for n, latents in zip(lacking, imagined, strict=True):
+      rows[n] = dataclasses.replace(rows[n], latents=latents)
+    return self._rendered(rows, sample, watch), [row.latents for row in rows]
+
+  def edit(
+    self,
+    prompt: str,
+    latents: Latents,
+    *,
+    imagine_later: bool = False,
+    **edits: Any,
+  ) -> Latents:
+    """`latents.replace(...)`, checked; what comes later is kept, or not.
+
+    imagine_later: the kinds behind the last edited one are imagined again. A
+    moved box contradicts old visual tokens; the same number draws new ones.
+    """
+    edited = latents.replace(**edits)
+    changed = [k for k in self.kinds if edited[k] != latents[k]]
+    edited.validate(changed)
+    if not imagine_later or not changed or changed[-1] == self.kinds[-1]:
+      return edited
+    (again,) = self.imagine(prompt, prefix=edited.upto(changed[-1]))
+    return again
+
+  def asked(self, **options: Any) -> ConfigDict:
+    """config.sample with what a request says; refuses what cannot be done."""
+    sample = self.config.sample.copy_and_resolve_references()
+    methods = set(sample.methods)
+    for name, value in options.items():
+      if value is None:
+        continue
+      if name not in sample or name == 'methods':
+        raise ValueError(
+          f'there is no option {name!r}; there are {", ".join(sorted(sample))}.'
+        )
+      if name in steering.METHODS:
+        methods.add(name)
+        unknown = [field for field in value if field not in sample[name]]
+        if unknown:
+          raise ValueError(
+            f'{name} has no {unknown[0]!r}; it has {", ".join(sample[name])}.'
+          )
+      sample.update({name: value})
+    sample.methods = tuple(sorted(methods))
+    render.check(sample, self.config.diffusion.num_times)
+    return sample
+
+  def _imagined(
+    self, rows: Sequence['Row'], sample, prefix: Latents | None = None
+  ) -> list[Latents]:
+    if not self.kinds:
+      return [Latents().numbered(*row.number) for row in rows]
+    start = self._started(prefix)
+    found: dict[int, Latents] = {}
+    for places, chunk in self._batches(rows):
+      tokens = self._imagine(
+        self.params,
+        *self._placed(chunk),
+        generate.rule(sample),
+        self._spread(np.tile(start, (len(chunk), 1))),
+      )
+      strings = map(self.words.decode, np.asarray(tokens))
+      for place, string in zip(places, strings, strict=False):
+        latents = self._fitting(string)
+        found[place] = latents.numbered(*rows[place].number)
+    return [found[place] for place in range(len(rows))]
+
+  def _fitting(self, string: str) -> Latents:
+    """What the model wrote, without what it would not read again."""
+    latents, _ = Latents.parse(string, self.words.kinds)
+    z, cut = self.words.encode_latents(latents, dict(self.config.data.lengths))
+    if cut:
+      latents, _ = Latents.parse(self.words.decode(z), self.words.kinds)
+    return latents
+
+  def _rendered(self, rows: Sequence['Row'], sample, watch) -> Pictures:
+    pictures: dict[int, np.ndarray] = {}
+    apart = 'particles' in sample.methods
+    for places, chunk in self._batches(rows, apart=apart):
+      z = self._spread(self._encoded(chunk)) if self.kinds else None
+      ids, seeds, indices = self._placed(chunk)
+      xs = self._render(
+        *(self.params, ids, z, seeds, indices, sample),
+        watch and self._shown(watch, sample, len(places)),
+      )
+      drawn = generate.pictures(self.config, xs)
+      pictures |= dict(zip(places, drawn, strict=False))
+    return np.stack([pictures[place] for place in range(len(rows))])
+
+  def _row(
+    self, text: str, number: tuple[int, int], latents: Latents | None = None
+  ) -> 'Row':
+    if latents is not None and list(latents) != list(self.kinds):
+      raise ValueError(
+        f'these latents have {list(latents)}, but {self.name} reads '
+        f'{list(self.kinds)}.'
+      )
+    ids = prompts.ids(text, self.words, self.config.data.caption_length)
+    return Row(text, ids, latents, number)
+
+  def _started(self, prefix: Latents | None) -> np.ndarray:
+    """The tokens of a prefix and the separator behind it, padded."""
+    if prefix is None:
+      return generate.nothing(1)
+    given = [kind for kind in self.kinds if kind in prefix]
+    if list(self.kinds[: len(given)]) != list(prefix):
+      raise ValueError(
+        f'a prefix has the first of {list(self.kinds)}, in order; this one has '
+        f'{list(prefix)}.'
+      )
+    if len(given) == len(self.kinds):
+      raise ValueError('the prefix has all kinds: nothing is left to imagine.')
+    prefix.validate(given)
+    lengths = dict(self.config.data.lengths)
+    return self.words.encode_prefix(prefix, lengths)[None]
+
+  def _encoded(self, rows: Sequence[Row]) -> np.ndarray:
+    lengths = dict(self.config.data.lengths)
+    found = []
+    for row in rows:
+      z, cut = self.words.encode_latents(row.latents, lengths)
+      if cut:
+        raise ValueError(
+          f'the {cut[0]} of these latents is longer than the '
+          f'{lengths[cut[0]]} tokens that the model has seen: '
+          f'{named(cut[0]).encode(row.latents[cut[0]])[:60]}...'
+        )
+      found.append(z)
+    return np.stack(found)
+
+  def _batches(
+    self, rows: Sequence[Row], *, apart: bool = False
+  ) -> Iterator[tuple[list[int], list[Row]]]:
+    """Groups of rows of one size, and where they belong; the rest is filling.
+
+    Prompts of a bucket are padded alike, so that none depends on another; and
+    few sizes are compiled.
+
+    apart: rows of different prompts see nothing of each other.
+    """
+    groups = collections.defaultdict(list)
+    for place, row in enumerate(rows):
+      groups[len(row.ids), row.prompt if apart else ''].append(place)
+    most = self.batch_rows
+    parts = most // self._batch_size
+    for places in groups.values():
+      for start in range(0, len(places), most):
+        some = places[start : start + most]
+        size = parts * (1 << (-(-len(some) // parts) - 1).bit_length())
+        chunk = [rows[place] for place in some]
+        filling = [
+          dataclasses.replace(
+            chunk[-1], number=(chunk[-1].number[0], 2**30 + i)
+          )
+          for i in range(size - len(some))
+        ]
+        yield some, chunk + filling
+
+  def _placed(self, rows: Sequence[Row]) -> tuple[Array, Array, Array]:
+    """Captions, seeds and indices on the devices."""
+    return (
+      self._spread(np.stack([row.ids for row in rows])),
+      self._spread(np.uint32([row.number[0] for row in rows])),
+      self._spread(np.int32([row.number[1] for row in rows])),
+    )
+
+  def _spread(self, array: np.ndarray) -> Array:
+    return sharding.to_devices({'rows': array}, self._mesh)['rows']
+
+  def _shown(self, watch: Watch, sample, count: int):
+    def show(done, xs):
+      pyramid = tuple(
+        generate.pictures(self.config, (x[:count],)) for x in jax.device_get(xs)
+      )
+      watch(done, sample.steps, pyramid)
+
+    return show
+
+
+def _number(
+  seed: int | None, known: tuple[int, int] | None, index: int
+) -> tuple[int, int]:
+  """What a seed says; or else what latents remember; or else 0."""
+  if seed is None and known is not None:
+    return known
+  return seed or 0, index

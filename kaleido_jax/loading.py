@@ -1,0 +1,76 @@
+"""A trained model from a workdir or an export, onto the devices there are."""
+
+from typing import Any, NamedTuple
+
+import jax
+from etils import epath
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from kaleido_jax import checkpoint, exported, origins, sharding
+from kaleido_jax.data import sources
+from kaleido_jax.latents.tokens import Vocabulary
+from kaleido_jax.models import kaleido
+
+LARGE = 10**9  # parameters; more are split over the devices
+
+
+class Loaded(NamedTuple):
+  """What sampling needs of a run."""
+
+  name: str
+  step: int
+  config: ConfigDict
+  model: kaleido.Kaleido
+  params: Any  # averaged
+  mesh: Mesh
+  words: Vocabulary
+
+
+def load(workdir: str, devices=None) -> Loaded:
+  """Reads the averages alone: no optimizer, no second copy."""
+  folder = exported.folder_of(str(workdir))
+  config = config_of(folder)
+  model = kaleido.from_config(config)
+  shapes = jax.eval_shape(
+    lambda key: kaleido.init_params(model, key, config.image_shapes),
+    jax.random.key(0),
+  )
+  mesh = _mesh(shapes, devices)
+  kind = config.model.denoiser.kind
+  wanted = checkpoint.abstract(shapes, sharding.shardings(shapes, mesh, kind))
+  if exported.is_export(folder):
+    params, step = exported.read(folder, wanted)
+  else:
+    params, step = _of_run(folder, model, wanted)
+  words = sources.vocabulary(config.data, config.latents)
+  return Loaded(str(workdir), step, config, model, params, mesh, words)
+
+
+def config_of(workdir: str) -> ConfigDict:
+  """A run's own, with ways to sample that are newer than it."""
+  config = origins.config_of(exported.folder_of(workdir))
+  try:
+    from configs import default
+  except ModuleNotFoundError:  # installed, without the configurations
+    return config
+  newer = default.get_config().sample
+  newer.update(config.sample)
+  config.sample = newer
+  return config
+
+
+def _mesh(shapes, devices) -> Mesh:
+  devices = jax.devices() if devices is None else devices
+  size = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+  split = {'fsdp': -1, 'data': 1} if size > LARGE else {'fsdp': 1, 'data': -1}
+  return sharding.create_mesh({**split, 'tensor': 1, 'slices': 1}, devices)
+
+
+def _of_run(folder: str, model, wanted) -> tuple[Any, int]:
+  trained, frozen = kaleido.split(model, wanted)
+  path = str(epath.Path(folder) / 'checkpoints')
+  with checkpoint.Checkpoints(path, read_only=True) as saved:
+    step = saved.latest()
+    found = saved.restore({'ema': trained, 'frozen': frozen})
+  return kaleido.join(found['ema'], found['frozen']), step

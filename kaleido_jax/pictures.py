@@ -1,0 +1,174 @@
+"""Pictures on disk that remember how they came about.
+
+A PNG has, in a text chunk of its own, what `latents.json` has for all of them:
+
+  {"prompt": "a red circle", "seed": 0, "index": 3, "latents": {"bbox": "..."},
+   "settings": {"guidance": 4.0, ...}, "model": "runs/shapes", "step": 20000}
+
+A person may edit the JSON and hand it back: what is wrong with it is said by
+line and field, and nothing is drawn.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from kaleido_jax.latents import Latents
+
+CHUNK = 'kaleido_jax'
+
+
+class Asked(NamedTuple):
+  """A picture in words: all that it depends on."""
+
+  prompt: str
+  latents: Latents | None = None  # None: to be imagined
+  seed: int = 0
+  index: int = 0
+  settings: Mapping[str, Any] = {}
+  model: str = ''
+  step: int | None = None
+
+  def to_json(self) -> dict[str, Any]:
+    found = self._asdict() | {'settings': dict(self.settings)}
+    if self.latents is not None:
+      found['latents'] = self.latents.to_strings()
+    return found
+
+
+def save(
+  path: pathlib.Path, image: UInt8[np.ndarray, 'h w 3'], asked: Asked
+) -> None:
+  """Writes a PNG whole, or not at all."""
+  info = PngImagePlugin.PngInfo()
+  info.add_itxt(CHUNK, json.dumps(asked.to_json(), ensure_ascii=False))
+  new = path.with_name(f'{path.name}.new')
+  Image.fromarray(image).save(new, format='PNG', pnginfo=info)
+  new.replace(path)
+
+
+def asked_of(path: pathlib.Path, kinds: Sequence[str]) -> Asked:
+  """How a PNG of ours came about."""
+  try:
+    with Image.open(path) as image:
+      text = getattr(image, 'text', {}).get(CHUNK)
+  except (UnidentifiedImageError, OSError) as error:
+    raise ValueError(f'{path} is no picture: {error}.') from error
+  if text is None:
+    raise ValueError(
+      f'{path} does not say how it was drawn: it is no PNG of kaleido_jax, or '
+      'another program has saved it since.'
+    )
+  return _asked(json.loads(text), kinds, str(path), lambda field: '')
+
+
+def read(path: pathlib.Path, kinds: Sequence[str]) -> list[Asked]:
+  """What `latents.json` asks for; strict."""
+  try:
+    text = path.read_text()
+  except UnicodeDecodeError as error:
+    raise ValueError(f'{path} is no text in UTF-8: {error}.') from error
+  try:
+    entries = _entries(text)
+  except json.JSONDecodeError as error:
+    raise ValueError(
+      f'{path}, line {error.lineno}, column {error.colno}: {error.msg}.'
+    ) from error
+  if not entries:
+    raise ValueError(f'{path} asks for nothing; it has no entries.')
+  found = []
+  for number, (start, value) in enumerate(entries):
+
+    def line(field: str, start=start) -> str:
+      at = text.find(f'"{field}"', start)
+      return f', line {text.count(chr(10), 0, max(at, start)) + 1}'
+
+    found.append(_asked(value, kinds, f'{path}, entry {number}', line))
+  return found
+
+
+def write(path: pathlib.Path, asked: Sequence[Asked]) -> None:
+  """A list that a person can read and edit."""
+  text = json.dumps([a.to_json() for a in asked], indent=1, ensure_ascii=False)
+  new = path.with_name(f'{path.name}.new')
+  new.write_text(f'{text}\n')
+  new.replace(path)
+
+
+def _entries(text: str) -> list[tuple[int, Any]]:
+  """The values of a list, or a single one, and where each begins."""
+  decoder = json.JSONDecoder()
+
+  def skip(at: int) -> int:
+    while at < len(text) and text[at] in ' \t\r\n':
+      at += 1
+    return at
+
+  at = skip(0)
+  if text[at : at + 1] != '[':
+    value, end = decoder.raw_decode(text, at)
+    if skip(end) < len(text):
+      raise json.JSONDecodeError('Extra data', text, skip(end))
+    return [(at, value)]
+  found, at = [], skip(at + 1)
+  while text[at : at + 1] != ']':
+    value, end = decoder.raw_decode(text, at)
+    found.append((at, value))
+    at = skip(end)
+    if text[at : at + 1] == ',':
+      at = skip(at + 1)
+    elif text[at : at + 1] != ']':
+      raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
+  if skip(at + 1) < len(text):
+    raise json.JSONDecodeError('Extra data', text, skip(at + 1))
+  return found
+
+
+def _asked(value: Any, kinds: Sequence[str], where: str, line) -> Asked:
+  """One entry; `line(field)` says where in the file a field is."""
+
+  def refuse(field: str, why: str):
+    raise ValueError(f'{where}{line(field)}: {field} {why}.')
+
+  if not isinstance(value, dict):
+    raise ValueError(f'{where}{line("")} is {value!r:.40}, which is no object.')
+  unknown = sorted(set(value) - set(Asked._fields))
+  if unknown:
+    refuse(unknown[0], f'is no field; there are {", ".join(Asked._fields)}')
+  if not isinstance(value.get('prompt'), str):
+    refuse('prompt', f'is {value.get("prompt")!r:.40}, which is no string')
+  for field in ('seed', 'index'):
+    number = value.get(field, 0)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+      refuse(field, f'is {number!r:.40}, which is no number from 0 on')
+  settings = value.get('settings') or {}
+  if not isinstance(settings, dict):
+    refuse('settings', f'is {settings!r:.40}, which is no object')
+  latents = value.get('latents')
+  if latents is not None:
+    if not isinstance(latents, dict):
+      refuse('latents', f'is {latents!r:.40}, which is no object')
+    for field in latents:
+      if field not in kinds:
+        refuse(field, f'is no kind of latent of this model; it has {kinds}')
+    for field in kinds:
+      try:
+        Latents.from_strings(latents, [field])
+      except ValueError as error:
+        refuse(field if field in latents else 'latents', f'- {error}'[:-1])
+    latents = Latents.from_strings(latents, kinds)
+    latents = latents.numbered(value.get('seed', 0), value.get('index', 0))
+  return Asked(
+    prompt=value['prompt'],
+    latents=latents,
+    seed=value.get('seed', 0),
+    index=value.get('index', 0),
+    settings=settings,
+    model=value.get('model') or '',
+    step=value.get('step'),
+  )

@@ -1,0 +1,226 @@
+"""Imagine, render, edit: what a picture depends on, and what it does not."""
+
+import jax
+import numpy as np
+import pytest
+import small_models
+
+from kaleido_jax import api, loading
+from kaleido_jax.data.shapes import Shapes
+from kaleido_jax.latents import Latents
+
+PROMPT = 'a red circle'
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return small_models.export(tmp_path_factory.mktemp('export'))
+
+
+@pytest.fixture(scope='module')
+def model(folder):
+  """On one device."""
+  return api.Kaleido(loading.load(folder, jax.devices()[:1]))
+
+
+@pytest.fixture(scope='module')
+def seven():
+  """Latents of scenes that are well described."""
+  source = Shapes(size=32, kinds=('text', 'bbox', 'color'))
+  return [source[i].latents.numbered(3, i) for i in range(7)]
+
+
+def apart(a, b) -> float:
+  """Share of the levels that differ, if none does by more than one."""
+  difference = np.abs(a.astype(int) - b.astype(int))
+  assert difference.max() <= 1
+  return float((difference > 0).mean())
+
+
+def test_neighbours_and_devices_do_not_matter(model, folder, seven):
+  together = model.render(PROMPT, seven)
+  assert together.shape == (7, 32, 32, 3) and together.dtype == np.uint8
+  # Of one padded size: four of five rows, elsewhere in the batch.
+  others = model.render(PROMPT, seven[:1:-1])
+  np.testing.assert_array_equal(together[2:], others[::-1])
+  alone = model.render(PROMPT, seven[4])
+  assert apart(alone[0], together[4]) <= 0.01
+  spread = api.Kaleido(loading.load(folder, jax.devices()))
+  assert spread.batch_rows == 64
+  assert apart(spread.render(PROMPT, seven), together) <= 0.01
+
+
+def test_other_prompts_beside_it_do_not_matter(model, seven):
+  prompts = [PROMPT, 'a star', 'a blue heart on white', *[PROMPT] * 4]
+  mixed = model.render(prompts, seven)
+  same = model.render(PROMPT, seven)
+  np.testing.assert_array_equal(mixed[[0, 3, 4]], same[[0, 3, 4]])
+  assert (mixed[1] != same[1]).any()
+
+
+def test_imagined_latents_depend_on_seed_and_number_alone(model):
+  eight = model.imagine(PROMPT, num=8, seed=5)
+  assert [z.number for z in eight] == [(5, i) for i in range(8)]
+  assert model.imagine(PROMPT, num=3, seed=5) == eight[:3]
+  assert model.imagine(['a star', PROMPT], num=4, seed=5)[4:] == eight[:4]
+  assert len({*eight}) == 8
+  assert model.imagine(PROMPT, num=8, seed=6) != eight
+  assert model.imagine(PROMPT, num=2, temperature=0.0) == [
+    *model.imagine(PROMPT, num=1, temperature=0.0) * 2
+  ]
+
+
+def test_what_is_imagined_is_drawn_again_as_it_was(model):
+  latents = model.imagine(PROMPT, num=4)
+  drawn = model.render(PROMPT, latents)
+  np.testing.assert_array_equal(drawn, model.render(PROMPT, latents))
+  # By their number, not by their place; a seed is a new beginning.
+  turned = model.render(PROMPT, latents[::-1])
+  np.testing.assert_array_equal(drawn, turned[::-1])
+  fresh = model.render(PROMPT, latents, seed=1)
+  assert (fresh != drawn).any(axis=(1, 2, 3)).all()
+
+
+def test_one_latent_with_eight_noises_is_eight_pictures(model, seven):
+  drawn = model.render(PROMPT, [seven[0]] * 8, seed=0)
+  assert len(np.unique(drawn.reshape(8, -1), axis=0)) == 8
+  alike = model.render(PROMPT, [seven[0]] * 8)
+  assert len(np.unique(alike.reshape(8, -1), axis=0)) == 1
+
+
+def test_an_edit_keeps_the_noise_and_can_imagine_what_follows(model, seven):
+  old = seven[0]
+  edited = model.edit(PROMPT, old, text='a small blue star on plain white')
+  assert (edited.text, edited.number) == (
+    *('a small blue star on plain white', (3, 0)),
+  )
+  assert (edited.boxes, edited.colors) == (old.boxes, old.colors)
+  again = model.edit(PROMPT, old, imagine_later=True, text=edited.text)
+  assert again.text == edited.text and again.number == old.number
+  assert again['bbox'] != old['bbox']
+  box = old.boxes[0]
+  moved = model.edit(PROMPT, old, imagine_later=True, boxes=[box] * 2)
+  assert moved.text == old.text and moved['color'] != old['color']
+  with pytest.raises(ValueError, match='color'):
+    model.edit(PROMPT, old, colors=(600,) * 16)
+
+
+def test_a_prefix_is_kept(model, seven):
+  (found,) = model.imagine(PROMPT, prefix=seven[2].upto('bbox'))
+  assert found.upto('bbox') == seven[2].upto('bbox')
+  assert found.number == (3, 2)
+  several = model.imagine(PROMPT, num=3, prefix=seven[2].upto('text'))
+  assert {z.text for z in several} == {seven[2].text}
+  assert len({*several}) == 3
+  with pytest.raises(ValueError, match='has all kinds'):
+    model.imagine(PROMPT, prefix=seven[2])
+  with pytest.raises(ValueError, match='has the first of'):
+    model.imagine(PROMPT, prefix=Latents(color=(1,) * 16))
+
+
+def test_who_waits_may_watch(model, seven):
+  seen = []
+  drawn = model.render(
+    *(PROMPT, seven[:3]),
+    steps=20,
+    watch=lambda done, steps, images: seen.append((done, steps, images)),
+  )
+  assert [(done, steps) for done, steps, _ in seen] == [
+    *((8, 20), (16, 20), (20, 20)),
+  ]
+  for _, _, (high, low) in seen:
+    assert high.shape == (3, 32, 32, 3) and low.shape == (3, 16, 16, 3)
+  np.testing.assert_array_equal(
+    drawn, model.render(PROMPT, seven[:3], steps=20)
+  )
+
+
+def test_twenty_requests_compile_nothing(model, seven):
+  model.imagine(PROMPT, num=4)
+  model.render(PROMPT, seven[:4])
+  compiled = []
+  jax.monitoring.register_event_duration_secs_listener(
+    lambda event, seconds, **_: (
+      'backend_compile' in event and compiled.append(event)
+    )
+  )
+  try:
+    for i in range(20):
+      latents = model.imagine(
+        *(f'a {["star", "red heart", "leaf"][i % 3]}', 3 + i % 2),
+        temperature=0.5 + i / 20,
+        top_k=i,
+        top_p=1 - i / 40,
+        seed=i,
+      )
+      model.render(
+        *(f'a {["pill", "blue cross"][i % 2]} on white', latents),
+        guidance=1.0 + i,
+        steps=5 + i,
+        solver=['ddpm', 'ddim', 'dpm++', 'sde-dpm++'][i % 4],
+        spacing=['reference', 'uniform', 'trailing'][i % 3],
+        seed=i,
+      )
+    assert not compiled
+    model.render(PROMPT, seven[:4], cads={})
+    assert compiled  # the listener hears
+  finally:
+    jax.monitoring.clear_event_listeners()
+
+
+def test_methods_are_named_with_the_numbers_that_differ(model, seven):
+  plain = model.render(PROMPT, seven[:2], guidance=3.0)
+  for method in (
+    {'apg': {}, 'cads': {'scale': 0.5}},
+    {'particles': {'weight': 9.0}, 'threshold': 'dynamic'},
+  ):
+    drawn = model.render(PROMPT, seven[:2], guidance=3.0, **method)
+    assert (drawn != plain).any(), method
+
+
+@pytest.mark.parametrize(
+  ('call', 'message'),
+  [
+    (lambda m, z: m.render('', z), 'the prompt is empty'),
+    (lambda m, z: m.render([], z), 'there is no prompt'),
+    (lambda m, z: m.render('a' * 900, z), 'longer than the 23 tokens'),
+    (lambda m, z: m.render('a\0star', z), r"control character '\\x00'"),
+    (lambda m, z: m.render('красный круг', z), "has 'к', which is not in"),
+    (lambda m, z: m.render(['a', 'b'], [z] * 3), '2 prompts and 3 latents'),
+    (lambda m, z: m.render('a', z.upto('text')), r"have \['text'\], but"),
+    (lambda m, z: m.render('a', z, guidence=3), "no option 'guidence'"),
+    (lambda m, z: m.render('a', z, cads={'tau': 1}), "cads has no 'tau'"),
+    (lambda m, z: m.render('a', z, solver='euler'), "'euler' is not one of"),
+    (lambda m, z: m.render('a', z, steps=0), 'num_steps=0 is not between'),
+    (
+      lambda m, z: m.render('a', z.replace(text='a ' * 90)),
+      'the text of these latents is longer than the 36 tokens',
+    ),
+  ],
+)
+def test_what_cannot_be_drawn_is_a_sentence(model, seven, call, message):
+  with pytest.raises(ValueError, match=message):
+    call(model, seven[0])
+
+
+def test_the_baseline_has_no_latents(tmp_path):
+  folder = small_models.export(tmp_path, 'mdm')
+  model = api.Kaleido(loading.load(folder, jax.devices()[:1]))
+  assert 'no latents, step 7' in repr(model)
+  latents = model.imagine(PROMPT, num=2)
+  assert [z.number for z in latents] == [(0, 0), (0, 1)]
+  drawn = model.render(PROMPT, latents)
+  assert (drawn[0] != drawn[1]).any()
+  np.testing.assert_array_equal(model.render(PROMPT)[0], drawn[0])
+
+
+def test_a_run_in_the_middle_of_its_first_save_is_a_sentence(tmp_path):
+  (tmp_path / 'config.json').write_text(small_models.config().to_json())
+  unfinished = tmp_path / 'checkpoints' / '4.orbax-checkpoint-tmp-1'
+  unfinished.mkdir(parents=True)
+  with pytest.raises(FileNotFoundError, match='no complete checkpoint'):
+    api.load(str(tmp_path))
+  with pytest.raises(FileNotFoundError, match='is no workdir of a run'):
+    api.load(str(tmp_path / 'nowhere'))
+  with pytest.raises(FileNotFoundError, match='pretrained:cats does not ship'):
+    api.load('pretrained:cats')

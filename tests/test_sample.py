@@ -1,0 +1,181 @@
+"""Lists of pictures: interrupted, shared, edited, mistaken."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import small_models
+import small_runs
+from PIL import Image
+
+from kaleido_jax import api, loading, pictures, sample
+from kaleido_jax.pictures import Asked
+
+KINDS = ('text', 'bbox', 'color')
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return small_models.export(tmp_path_factory.mktemp('export'))
+
+
+def run(folder, out, **asked):
+  config = loading.config_of(folder)
+  config.sample.update(asked.pop('options', {}))
+  sample.run(config, workdir=folder, out=str(out), **asked)
+
+
+def images(out):
+  return [np.asarray(Image.open(path)) for path in sorted(out.glob('0*.png'))]
+
+
+@pytest.fixture(scope='module')
+def drawn(folder, tmp_path_factory):
+  """Two prompts, three pictures of each."""
+  out = tmp_path_factory.mktemp('drawn')
+  run(folder, out, prompt=['a red circle', 'a star'], num=3, seed=5)
+  return out
+
+
+def test_a_folder_says_what_is_in_it(folder, drawn):
+  names = [path.name for path in sorted(drawn.iterdir())]
+  assert names == [
+    *(f'{n:06}.png' for n in range(6)), 'latents.json', 'sheet.png',
+  ]  # fmt: skip
+  asked = pictures.read(drawn / 'latents.json', KINDS)
+  assert [(a.prompt, a.seed, a.index) for a in asked] == [
+    (prompt, 5, n) for prompt in ('a red circle', 'a star') for n in range(3)
+  ]
+  assert {a.settings['steps'] for a in asked} == {8}
+  assert asked[0].model == folder and asked[0].step == 7
+  model = api.load(folder)
+  again = model.render('a star', [a.latents for a in asked[3:]])
+  np.testing.assert_array_equal(again, images(drawn)[3:])
+
+
+def test_what_is_there_is_not_drawn_again(folder, drawn, tmp_path):
+  asked = {'prompt': ['a red circle', 'a star'], 'num': 3, 'seed': 5}
+  for name in ('000000.png', '000004.png', '000005.png'):
+    (tmp_path / name).write_bytes((drawn / name).read_bytes())
+  (tmp_path / '000001.png').write_bytes(b'half of a pic')
+  Image.fromarray(images(drawn)[2]).save(tmp_path / '000002.png')  # whose?
+  before = (tmp_path / '000004.png').stat().st_mtime_ns
+  run(folder, tmp_path, **asked)
+  assert (tmp_path / '000004.png').stat().st_mtime_ns == before
+  for mine, theirs in zip(images(tmp_path), images(drawn), strict=True):
+    difference = np.abs(mine.astype(int) - theirs.astype(int))
+    assert difference.max() <= 1 and (difference > 0).mean() <= 0.01
+  # Other settings are other pictures.
+  run(folder, tmp_path, **asked, options={'guidance': 2.0})
+  assert (tmp_path / '000004.png').stat().st_mtime_ns != before
+
+
+def test_parts_share_a_list(folder, drawn, tmp_path):
+  asked = {'prompt': ['a red circle', 'a star'], 'num': 3, 'seed': 5}
+  run(folder, tmp_path, **asked, part='1/2')
+  assert [p.stem for p in sorted(tmp_path.glob('*'))] == [
+    *('000001', '000003', '000005'),
+  ]
+  run(folder, tmp_path, **asked, part='0/2')
+  found = pictures.read(tmp_path / 'latents.json', KINDS)
+  assert found == pictures.read(drawn / 'latents.json', KINDS)
+
+
+def test_an_edited_list_is_drawn_from_the_same_noise(folder, drawn, tmp_path):
+  entries = json.loads((drawn / 'latents.json').read_text())
+  entries[1]['latents']['text'] = 'a large blue heart on white'
+  (tmp_path / 'edited.json').write_text(json.dumps(entries))
+  run(folder, tmp_path / 'out', latents=str(tmp_path / 'edited.json'))
+  old, new = images(drawn), images(tmp_path / 'out')
+  for n in (0, 2, 3, 4, 5):
+    np.testing.assert_array_equal(old[n], new[n])
+  assert (old[1] != new[1]).any()
+
+
+def test_a_picture_can_be_handed_back(folder, drawn, tmp_path):
+  png = str(drawn / '000002.png')
+  run(folder, tmp_path / 'same', latents=png)
+  (again,) = images(tmp_path / 'same')
+  difference = np.abs(again.astype(int) - images(drawn)[2].astype(int))
+  assert difference.max() <= 1 and (difference > 0).mean() <= 0.01
+  # It remembers how it was drawn, and flags say otherwise.
+  run(folder, tmp_path / 'other', latents=png, options={'guidance': 1.5})
+  (other,) = pictures.read(tmp_path / 'other' / 'latents.json', KINDS)
+  assert other.settings['guidance'] == 1.5 and other.settings['steps'] == 8
+  run(folder, tmp_path / 'third', latents=str(tmp_path / 'other/000000.png'))
+  (third,) = pictures.read(tmp_path / 'third' / 'latents.json', KINDS)
+  assert third.settings['guidance'] == 1.5
+
+
+def test_prompts_come_from_files(tmp_path):
+  (tmp_path / 'a.txt').write_text('a star\n\na red circle\n')
+  (tmp_path / 'a.csv').write_text('name,prompt\nx,"a star, blue"\n')
+  (tmp_path / 'a.jsonl').write_text('{"prompt": "a"}\n\n{"prompt": "b"}\n')
+  assert sample.listed(tmp_path / 'a.txt') == ['a star', 'a red circle']
+  assert sample.listed(tmp_path / 'a.csv') == ['a star, blue']
+  assert sample.listed(tmp_path / 'a.jsonl') == ['a', 'b']
+  request = sample.Request(prompts=str(tmp_path / 'a.txt'), num=2, seed=3)
+  assert sample.asked(request, KINDS)[2:] == [
+    Asked('a red circle', seed=3, index=i) for i in range(2)
+  ]
+  for name, text, message in (
+    ('b.csv', 'name\nx\n', r"has the columns \['name'\]"),
+    ('b.jsonl', '{"prompt": "a"}\n{"promt": 3}\n', 'line 2: .*promt'),
+    ('b.txt', '\n \n', 'has no prompts'),
+  ):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+      sample.listed(tmp_path / name)
+
+
+def test_every_list_has_a_folder_of_its_own():
+  first, second = (
+    sample.default_folder(
+      'pretrained:shapes', [Asked('A red  circle!', None, s)]
+    )
+    for s in (0, 1)
+  )
+  assert first.startswith('runs/pretrained-shapes/drawn/a-red-circle-')
+  assert first != second
+
+
+MISTAKES = [
+  ([], 'what to draw'),
+  (['--prompt='], 'the prompt is empty'),
+  (['--prompt=a star', '--prompts=x'], 'Give one of'),
+  (['--prompt=a star', '--part=2/2'], '--part=2/2 is not of the form'),
+  (['--latents=nowhere.json'], 'there is no file nowhere.json'),
+  (['--prompt=a star', '--config.sample.solver=euler'], "'euler' is not one"),
+]
+
+
+@pytest.mark.parametrize(('flags', 'message'), MISTAKES)
+def test_mistakes_are_sentences_and_leave_nothing(
+  folder, tmp_path, flags, message
+):
+  done = call(f'--workdir={folder}', f'--out={tmp_path / "out"}', *flags)
+  assert done.returncode == 2
+  said = [line for line in done.stderr.splitlines() if 'error:' in line]
+  assert len(said) == 1 and message in said[0]
+  assert 'Traceback' not in done.stderr
+  assert not list(tmp_path.rglob('*.png'))
+
+
+def test_a_workdir_is_asked_for():
+  done = call('--prompt=a star')
+  assert done.returncode == 2 and 'Give --workdir' in done.stderr + done.stdout
+  done = call('--workdir=nowhere', '--prompt=a star')
+  assert done.returncode == 2 and 'is no workdir of a run' in done.stderr
+
+
+def call(*flags):
+  return subprocess.run(
+    [sys.executable, '-m', 'kaleido_jax.main', '--mode=sample', *flags],
+    cwd=small_runs.ROOT,
+    env=small_runs.environment(devices=1),
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )

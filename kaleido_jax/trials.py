@@ -175,6 +175,7 @@ def dots(tiles: list[sheet.Tile]) -> list[sheet.Tile]:
   for caption, group in by_caption.items():
     canvas = np.full((192, 192, 3), 255, np.uint8)
     where = np.stack([tile.image for tile in group]) * [1, -1]
+    where = where[np.isfinite(where).all(1)]
     for column, row in np.int32((where / 5 + 0.5) * 192).clip(1, 190):
       canvas[row - 1 : row + 1, column - 1 : column + 1] = (42, 111, 187)
     texts = collections.Counter(t.latents.get('text', '') for t in group)

@@ -83,7 +83,7 @@ def test_the_line_trains(call, photographs, tmp_path):
 
 def test_the_line_says_all_that_it_lacks(call, tmp_path):
   done = call(LINE)
-  assert done.returncode == 1
+  assert done.returncode == 2
   assert 'Traceback' not in done.stderr
   said = done.stderr.partition('error: ')[2]
   commands = re.findall(r'^  (\S.*)$', said, re.MULTILINE)

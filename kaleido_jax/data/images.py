@@ -161,8 +161,11 @@ def normalise(image, style: str = 'mdm'):
 
 
 def to_uint8(x, style: str = 'mdm'):
-  """The inverse of `normalise`; rounds, and clips what is out of range."""
-  x = x.astype('float32')
+  """The inverse of `normalise`; rounds, and clips what is out of range.
+
+  What is not a number is grey: a run that diverges still shows its sheet.
+  """
+  x = np.nan_to_num(x.astype('float32'))
   x = x * 128 + 127 if style == 'mdm' else (x + 1) * 127.5
   return x.round().clip(0, 255).astype('uint8')
 

@@ -29,7 +29,8 @@ def test_things_are_told_from_left_to_right():
     example = source[index]
     boxes = sorted(example.latents.boxes, key=lambda box: box.x1 + box.x2)
     seen = seeing.things(example.image)
-    if len(boxes) == 2 == len(seen):
+    middles = {box.x1 + box.x2 for box in boxes}
+    if len(middles) == 2 == len(seen):
       labels = [f'{one.colour} {one.shape}' for one in seen]
       assert labels == [box.label for box in boxes]
       checked += 1

@@ -200,7 +200,7 @@ def test_states_and_flips_do_not_go_together(crawl):
 
 @pytest.mark.parametrize(
   'part, latents, needed',
-  [('encoder', (), 1024), ('decoder', ('text', 'color'), 1024 + 512)],
+  [('encoder', (), 640), ('decoder', ('text', 'color'), 640 + 512)],
 )
 def test_a_model_with_too_few_rows_is_refused(part, latents, needed):
   config = toy.get_config()

@@ -131,7 +131,9 @@ def test_unet_matches_the_reference(data, forward, name):
   np.testing.assert_allclose(y, nhwc(forward[f'{name}/out']), atol=ATOL)
   if f'{name}/cond_emb' in forward:
     pooled, tokens, _ = module.apply(
-      {'params': params}, *args[2:4], method='condition'
+      {'params': params},
+      *args[2:4],
+      method=lambda unet, y, mask: unet.condition(unet.project(y), mask),
     )
     np.testing.assert_allclose(pooled, forward[f'{name}/cond_emb'], atol=ATOL)
     expected = forward[f'{name}/conditioning']

@@ -165,7 +165,7 @@ def to_uint8(x, style: str = 'mdm'):
 
   What is not a number is grey: a run that diverges still shows its sheet.
   """
-  x = np.nan_to_num(x.astype('float32'))
+  x = x.__array_namespace__().nan_to_num(x.astype('float32'))
   x = x * 128 + 127 if style == 'mdm' else (x + 1) * 127.5
   return x.round().clip(0, 255).astype('uint8')
 

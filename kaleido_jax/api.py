@@ -8,9 +8,8 @@ A picture depends on its prompt, its latents, the seed and its number alone:
 not on what is drawn beside it, nor on how many devices draw.
 """
 
-import collections
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,15 +17,22 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 
-from kaleido_jax import generate, loading, prompts, render, sharding, steering
+from kaleido_jax import (
+  batches,
+  generate,
+  loading,
+  options,
+  prompts,
+  render,
+  sharding,
+)
 from kaleido_jax.arrays import Array
+from kaleido_jax.batches import Row
 from kaleido_jax.latents import Latents, named
-from kaleido_jax.pictures import Asked
+from kaleido_jax.pictures import MOST, Asked
 
 # Or points, as the toy has.
 Pictures = UInt8[np.ndarray, 'n h w 3'] | Float[np.ndarray, 'n d']
-# (steps done, of how many, images so far from high to low) of a group of rows
-Watch = Callable[[int, int, tuple[np.ndarray, ...]], None]
 
 
 def load(workdir: str, *, batch_size: int = 8) -> 'Kaleido':
@@ -38,13 +44,13 @@ def load(workdir: str, *, batch_size: int = 8) -> 'Kaleido':
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-  """One picture that is asked for."""
+class Glimpse:
+  """What there is of some pictures, between two steps."""
 
-  prompt: str
-  ids: np.ndarray
-  latents: Latents | None
-  number: tuple[int, int]  # (seed, index)
+  places: list[int]  # of these pictures, among those that are asked for
+  done: int  # steps
+  steps: int
+  images: Callable[[], tuple[np.ndarray, ...]]  # as estimated, high to low
 
 
 class Kaleido:
@@ -55,7 +61,8 @@ class Kaleido:
     self.kinds = tuple(loaded.config.latents)  # of latents; () is the baseline
     self.name, self.step = loaded.name, loaded.step
     self.params, self._mesh = loaded.params, loaded.mesh
-    self._batch_size = batch_size
+    self._batch_size = batch_size  # of a device
+    self._parts = self._mesh.shape['data'] * self._mesh.shape['fsdp']
     lengths = dict(self.config.data.lengths)
     self._length = self.words.length_of(lengths)
     self._imagine = generate.build_imagine(
@@ -67,9 +74,7 @@ class Kaleido:
   @property
   def batch_rows(self) -> int:
     """How many pictures are drawn at once, at most."""
-    return (
-      self._batch_size * self._mesh.shape['data'] * self._mesh.shape['fsdp']
-    )
+    return self._batch_size * self._parts
 
   def __repr__(self) -> str:
     size = 'x'.join(map(str, self.config.image_shapes[0][:2]))
@@ -111,24 +116,28 @@ class Kaleido:
     latents: Latents | Sequence[Latents] | None = None,
     *,
     seed: int | None = None,
-    watch: Watch | None = None,
-    **options: Any,
+    watch: Callable[[Glimpse], None] | None = None,
+    **changed: Any,
   ) -> Pictures:
     """Draws: a picture for each of the latents, or for each prompt.
 
     Args:
       prompt: one for all, or one for each of the latents.
-      latents: None: they are imagined first.
-      seed: of the noise. None: the number that latents remember, or else 0.
+      latents: None: they are imagined first, for the same numbers.
+      seed: of the noise: pictures are its numbers 0, 1, 2, ... None: the
+        number that latents remember; or, if they do not, seed 0.
       watch: is shown what there is, every few steps.
-      options: fields of config.sample: guidance=4.0, steps=50, solver='ddim';
+      changed: fields of config.sample: guidance=4.0, steps=50, solver='ddim';
         and guidance methods by name, with those of their numbers that differ:
-        cads={}, interval={'low': 0.3}.
+        cads=True, interval={'low': 0.3}; False is without.
     """
-    sample = self.asked(**options)
+    sample = self.asked(**changed)
     texts = prompts.several(prompt)
     if latents is None:
-      latents = self.imagine(texts, seed=seed)
+      wanted = [
+        Asked(text, seed=seed or 0, index=i) for i, text in enumerate(texts)
+      ]
+      return self.draw(wanted, sample, watch)[0]
     latents = [latents] if isinstance(latents, Latents) else list(latents)
     texts, latents = prompts.paired(texts, latents)
     rows = [
@@ -141,18 +150,28 @@ class Kaleido:
     self,
     wanted: Sequence[Asked],
     sample: ConfigDict,
-    watch: Watch | None = None,
+    watch: Callable[[Glimpse], None] | None = None,
   ) -> tuple[Pictures, list[Latents]]:
     """What a list asks for; latents that it lacks are imagined."""
-    rows = [
-      self._row(each.prompt, (each.seed, each.index), each.latents)
-      for each in wanted
-    ]
+    rows = [self._row_of(each) for each in wanted]
     lacking = [n for n, row in enumerate(rows) if row.latents is None]
     imagined = self._imagined([rows[n] for n in lacking], sample)
     for n, latents in zip(lacking, imagined, strict=True):
       rows[n] = dataclasses.replace(rows[n], latents=latents)
     return self._rendered(rows, sample, watch), [row.latents for row in rows]
+
+  def check(self, wanted: Sequence[Asked]) -> None:
+    """Refuses what could not be drawn, before anything is."""
+    for number, each in enumerate(wanted):
+      try:
+        self.asked(**each.settings)
+        row = self._row_of(each)
+        if row.latents is not None:
+          self._encoded([row])
+      except ValueError as error:
+        if len(wanted) == 1:
+          raise
+        raise ValueError(f'picture {number}: {error}') from error
 
   def edit(
     self,
@@ -166,46 +185,29 @@ class Kaleido:
 
     imagine_later: the kinds behind the last edited one are imagined again. A
     moved box contradicts old visual tokens; the same number draws new ones.
+    Kinds before it, and between edited ones, are kept.
     """
+    self._agree(latents)
     edited = latents.replace(**edits)
-    changed = [k for k in self.kinds if edited[k] != latents[k]]
+    changed = [k for k in self.words.kinds if edited[k.name] != latents[k.name]]
     edited.validate(changed)
-    if not imagine_later or not changed or changed[-1] == self.kinds[-1]:
+    if not imagine_later or not changed or changed[-1] is self.words.kinds[-1]:
       return edited
-    (again,) = self.imagine(prompt, prefix=edited.upto(changed[-1]))
+    (again,) = self.imagine(prompt, prefix=edited.upto(changed[-1].name))
     return again
 
-  def asked(self, **options: Any) -> ConfigDict:
+  def asked(self, **changed: Any) -> ConfigDict:
     """config.sample with what a request says; refuses what cannot be done."""
-    sample = self.config.sample.copy_and_resolve_references()
-    methods = set(sample.methods)
-    for name, value in options.items():
-      if value is None:
-        continue
-      if name not in sample or name == 'methods':
-        raise ValueError(
-          f'there is no option {name!r}; there are {", ".join(sorted(sample))}.'
-        )
-      if name in steering.METHODS:
-        methods.add(name)
-        unknown = [field for field in value if field not in sample[name]]
-        if unknown:
-          raise ValueError(
-            f'{name} has no {unknown[0]!r}; it has {", ".join(sample[name])}.'
-          )
-      sample.update({name: value})
-    sample.methods = tuple(sorted(methods))
-    render.check(sample, self.config.diffusion.num_times)
-    return sample
+    return options.asked(self.config, changed)
 
   def _imagined(
-    self, rows: Sequence['Row'], sample, prefix: Latents | None = None
+    self, rows: Sequence[Row], sample, prefix: Latents | None = None
   ) -> list[Latents]:
     if not self.kinds:
       return [Latents().numbered(*row.number) for row in rows]
     start = self._started(prefix)
     found: dict[int, Latents] = {}
-    for places, chunk in self._batches(rows):
+    for places, chunk in batches.of(rows, self._parts, self._batch_size):
       tokens = self._imagine(
         self.params,
         *self._placed(chunk),
@@ -220,34 +222,51 @@ class Kaleido:
 
   def _fitting(self, string: str) -> Latents:
     """What the model wrote, without what it would not read again."""
-    latents, _ = Latents.parse(string, self.words.kinds)
-    z, cut = self.words.encode_latents(latents, dict(self.config.data.lengths))
-    if cut:
-      latents, _ = Latents.parse(self.words.decode(z), self.words.kinds)
-    return latents
+    lengths = dict(self.config.data.lengths)
+    while True:
+      string = string.replace('\ufffd', '')  # halves of letters
+      latents, _ = Latents.parse(string, self.words.kinds)
+      z, cut = self.words.encode_latents(latents, lengths)
+      if not cut:
+        return latents
+      string = self.words.decode(z)
+      # Words may be longer once more; fewer letters are not.
+      lengths = {n: v - 1 if n in cut else v for n, v in lengths.items()}
 
-  def _rendered(self, rows: Sequence['Row'], sample, watch) -> Pictures:
+  def _rendered(self, rows: Sequence[Row], sample, watch) -> Pictures:
     pictures: dict[int, np.ndarray] = {}
     apart = 'particles' in sample.methods
-    for places, chunk in self._batches(rows, apart=apart):
+    for places, chunk in batches.of(
+      rows, self._parts, self._batch_size, apart=apart
+    ):
       z = self._spread(self._encoded(chunk)) if self.kinds else None
       ids, seeds, indices = self._placed(chunk)
       xs = self._render(
         *(self.params, ids, z, seeds, indices, sample),
-        watch and self._shown(watch, sample, len(places)),
+        watch and self._shown(watch, sample, places),
       )
       drawn = generate.pictures(self.config, xs)
       pictures |= dict(zip(places, drawn, strict=False))
     return np.stack([pictures[place] for place in range(len(rows))])
 
-  def _row(
-    self, text: str, number: tuple[int, int], latents: Latents | None = None
-  ) -> 'Row':
-    if latents is not None and list(latents) != list(self.kinds):
+  def _row_of(self, asked: Asked) -> Row:
+    return self._row(asked.prompt, (asked.seed, asked.index), asked.latents)
+
+  def _agree(self, latents: Latents) -> None:
+    if list(latents) != list(self.kinds):
       raise ValueError(
         f'these latents have {list(latents)}, but {self.name} reads '
         f'{list(self.kinds)}.'
       )
+
+  def _row(
+    self, text: str, number: tuple[int, int], latents: Latents | None = None
+  ) -> Row:
+    for name, value in zip(('seed', 'index'), number, strict=True):
+      if not 0 <= value < MOST[name]:
+        raise ValueError(f'{name}={value} is not within 0..{MOST[name] - 1}.')
+    if latents is not None:
+      self._agree(latents)
     ids = prompts.ids(text, self.words, self.config.data.caption_length)
     return Row(text, ids, latents, number)
 
@@ -263,7 +282,7 @@ class Kaleido:
       )
     if len(given) == len(self.kinds):
       raise ValueError('the prefix has all kinds: nothing is left to imagine.')
-    prefix.validate(given)
+    prefix.validate(self.words.kinds[: len(given)])
     lengths = dict(self.config.data.lengths)
     return self.words.encode_prefix(prefix, lengths)[None]
 
@@ -271,6 +290,7 @@ class Kaleido:
     lengths = dict(self.config.data.lengths)
     found = []
     for row in rows:
+      row.latents.validate([k for k in self.words.kinds if k.pieces])
       z, cut = self.words.encode_latents(row.latents, lengths)
       if cut:
         raise ValueError(
@@ -280,34 +300,6 @@ class Kaleido:
         )
       found.append(z)
     return np.stack(found)
-
-  def _batches(
-    self, rows: Sequence[Row], *, apart: bool = False
-  ) -> Iterator[tuple[list[int], list[Row]]]:
-    """Groups of rows of one size, and where they belong; the rest is filling.
-
-    Prompts of a bucket are padded alike, so that none depends on another; and
-    few sizes are compiled.
-
-    apart: rows of different prompts see nothing of each other.
-    """
-    groups = collections.defaultdict(list)
-    for place, row in enumerate(rows):
-      groups[len(row.ids), row.prompt if apart else ''].append(place)
-    most = self.batch_rows
-    parts = most // self._batch_size
-    for places in groups.values():
-      for start in range(0, len(places), most):
-        some = places[start : start + most]
-        size = parts * (1 << (-(-len(some) // parts) - 1).bit_length())
-        chunk = [rows[place] for place in some]
-        filling = [
-          dataclasses.replace(
-            chunk[-1], number=(chunk[-1].number[0], 2**30 + i)
-          )
-          for i in range(size - len(some))
-        ]
-        yield some, chunk + filling
 
   def _placed(self, rows: Sequence[Row]) -> tuple[Array, Array, Array]:
     """Captions, seeds and indices on the devices."""
@@ -320,12 +312,15 @@ class Kaleido:
   def _spread(self, array: np.ndarray) -> Array:
     return sharding.to_devices({'rows': array}, self._mesh)['rows']
 
-  def _shown(self, watch: Watch, sample, count: int):
+  def _shown(self, watch: Callable[[Glimpse], None], sample, places: list[int]):
     def show(done, xs):
-      pyramid = tuple(
-        generate.pictures(self.config, (x[:count],)) for x in jax.device_get(xs)
-      )
-      watch(done, sample.steps, pyramid)
+      def images():
+        return tuple(
+          generate.pictures(self.config, (x[: len(places)],))
+          for x in jax.device_get(xs)
+        )
+
+      watch(Glimpse(places, done, sample.steps, images))
 
     return show
 

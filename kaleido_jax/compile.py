@@ -162,6 +162,7 @@ def _imagine(config, model, mesh, state, batch):
   length = batch['z'].shape[1]
   step = generate.build_imagine(model, mesh, length)
   params, ids, rest = _sampled(state, batch)
+  # Without its grammar, which only a vocabulary knows: a mask of the scores.
   prefix = jax.ShapeDtypeStruct(
     (ids.shape[0], 0), ids.dtype, sharding=ids.sharding
   )

@@ -14,6 +14,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -23,16 +24,25 @@ from ml_collections import ConfigDict
 
 from kaleido_jax import exported, loading, progress
 from kaleido_jax.convert import huggingface
+from kaleido_jax.latents import tokens
 from kaleido_jax.models import adaptation, t5
 from kaleido_jax.models.t5_layers import T5Config
 
 
-def run(config: ConfigDict, *, workdir: str, out: str = '') -> None:
+def run(
+  config: ConfigDict, *, workdir: str, out: str = '', said: Sequence[str] = ()
+) -> None:
   """Writes both."""
-  del config  # the run's own is what its parameters mean
+  del config, said  # the run's own is what its parameters mean
+  if ':' in workdir and not out:
+    raise ValueError(f'{workdir} is no folder here; say --out=FOLDER.')
   loaded = loading.load(workdir, jax.devices()[:1])
   folder = pathlib.Path(out or pathlib.Path(workdir) / 'export')
+  if loaded.config.latents:
+    joined(loaded.model, loaded.params)  # or say so before anything is written
   exported.write(str(folder), loaded.config, loaded.params, loaded.step)
+  if loaded.words.file not in tokens.EMBEDDED.values():
+    shutil.copy(loaded.words.file, folder / exported.VOCABULARY)
   size = (folder / exported.WEIGHTS).stat().st_size / 1e6
   logging.info('%s: step %d, %.1f MB', folder, loaded.step, size)
   if loaded.config.latents:

@@ -2,6 +2,7 @@
 
   folder/config.json            what the run was configured as
   folder/weights.safetensors    averaged parameters by path, decoder/layers/...
+  folder/spiece.model           the vocabulary, unless it ships with the package
 
 Written in bfloat16, a quarter of a checkpoint's averages and moments; read back
 as float32. What ships in the package as `pretrained:NAME` is such a folder.
@@ -21,6 +22,7 @@ from safetensors.flax import save_file
 from kaleido_jax import progress
 
 WEIGHTS, CONFIG = 'weights.safetensors', 'config.json'
+VOCABULARY = 'spiece.model'  # where it is no part of this package
 PRETRAINED = pathlib.Path(__file__).parent / 'pretrained'
 
 
@@ -56,7 +58,7 @@ def write(
     for name, leaf in flat.items()
   }
   new = path / f'{WEIGHTS}.new'
-  save_file(arrays, new, metadata={'format': 'kaleido_jax', 'step': str(step)})
+  save_file(arrays, new, metadata={'step': str(step)})
   new.replace(path / WEIGHTS)
   progress.replace(path / CONFIG, config.to_json(indent=2) + '\n')
 

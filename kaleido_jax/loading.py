@@ -1,5 +1,6 @@
 """A trained model from a workdir or an export, onto the devices there are."""
 
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +30,7 @@ class Loaded(NamedTuple):
 
 def load(workdir: str, devices=None) -> Loaded:
   """Reads the averages alone: no optimizer, no second copy."""
+  _keep_programs()
   folder = exported.folder_of(str(workdir))
   config = config_of(folder)
   model = kaleido.from_config(config)
@@ -49,15 +51,27 @@ def load(workdir: str, devices=None) -> Loaded:
 
 def config_of(workdir: str) -> ConfigDict:
   """A run's own, with ways to sample that are newer than it."""
-  config = origins.config_of(exported.folder_of(workdir))
+  folder = exported.folder_of(workdir)
+  config = origins.config_of(folder)
+  own = pathlib.Path(folder) / exported.VOCABULARY
+  if own.is_file():
+    config.data.vocabulary = str(own)
   try:
     from configs import default
-  except ModuleNotFoundError:  # installed, without the configurations
+
+    newer = default.get_config().sample
+  except (ImportError, AttributeError):  # installed, without configurations
     return config
-  newer = default.get_config().sample
   newer.update(config.sample)
   config.sample = newer
   return config
+
+
+def _keep_programs() -> None:
+  """Compiled ones, unless somebody has said where: the next start is quick."""
+  if not jax.config.jax_compilation_cache_dir:
+    folder = pathlib.Path('~/.cache/kaleido_jax/compiled').expanduser()
+    jax.config.update('jax_compilation_cache_dir', str(folder))
 
 
 def _mesh(shapes, devices) -> Mesh:

@@ -29,6 +29,7 @@ MODES = {
 # does what. What is compiled for other machines is compiled by one process.
 ALONE = ('extract', 'compile', 'sample', 'export')
 MISTAKE = 2  # the exit code, as of most programs: starting again does not help
+WHICH = 'which run? Give --workdir=runs/NAME, or pretrained:shapes.'
 # These read a run, and take its configuration from its workdir.
 READING = ('sample', 'export')
 
@@ -53,8 +54,8 @@ _SAMPLE = {
   'latents': flags.DEFINE_string(
     'latents', '', 'latents.json as a person has edited it, or a PNG of ours.'
   ),
-  'num': flags.DEFINE_integer('num', 1, 'How many of each prompt.'),
-  'seed': flags.DEFINE_integer('seed', 0, 'Of latents and noise.'),
+  'num': flags.DEFINE_integer('num', None, 'How many of each prompt: 1.'),
+  'seed': flags.DEFINE_integer('seed', None, 'Of latents and noise: 0.'),
   'out': flags.DEFINE_string('out', '', 'A folder; in the workdir by default.'),
   'part': flags.DEFINE_string('part', '0/1', 'Which share, of how many.'),
 }
@@ -62,14 +63,23 @@ _SAMPLE = {
 TAKES = {'sample': tuple(_SAMPLE), 'export': ('out',)}
 
 
-def define_config(argv: list[str]) -> None:
-  """--config: a file, or what the workdir has kept; fields of either."""
+def flags_in(argv: list[str]) -> dict[str, str]:
+  """Flags as they stand there, before there is anything to parse them."""
   given = {}
   for arg, after in itertools.zip_longest(argv, argv[1:], fillvalue=''):
     name, equals, value = arg.lstrip('-').partition('=')
-    given[name if arg.startswith('-') else ''] = value if equals else after
+    if arg.startswith('-'):
+      given[name] = value if equals else after
+  return given
+
+
+def define_config(argv: list[str]) -> None:
+  """--config: a file, or what the workdir has kept; fields of either."""
+  given = flags_in(argv)
   workdir = given.get('workdir')
-  if given.get('mode') in READING and workdir and 'config' not in given:
+  if given.get('mode') in READING and 'config' not in given:
+    if not workdir:
+      raise ValueError(WHICH)
     from kaleido_jax import loading
 
     config_flags.DEFINE_config_dict(
@@ -97,10 +107,7 @@ def main(argv: list[str]) -> None:
   name, config = _MODE.value, flags.FLAGS['config'].value
   if config is None:
     raise app.UsageError(
-      'which run? Give --workdir=runs/NAME, or pretrained:shapes.'
-      if name in READING
-      else 'which run? Give --config=configs/NAME.py; configs/toy.py runs '
-      'anywhere.',
+      'which run? Give --config=configs/NAME.py; configs/toy.py runs anywhere.',
       MISTAKE,
     )
   workdir = _WORKDIR.value or default_workdir(
@@ -109,6 +116,16 @@ def main(argv: list[str]) -> None:
   asked = {field: flag.value for field, flag in _SAMPLE.items() if flag.present}
   if stray := {*asked} - {*TAKES.get(name, ())}:
     raise app.UsageError(f'--{min(stray)} belongs to --mode=sample.', MISTAKE)
+  if name in READING:
+    if not _WORKDIR.value:
+      raise app.UsageError(WHICH, MISTAKE)
+    asked['said'] = said = _said(sys.argv[1:])
+    if other := [field for field in said if not field.startswith('sample.')]:
+      raise app.UsageError(
+        f'--config.{other[0]} is of the run, and stays as it was trained; '
+        f'--mode={name} takes --config.sample.NAME=VALUE.',
+        MISTAKE,
+      )
   mode = importlib.import_module(MODES[name])
   try:
     with _joined():
@@ -119,6 +136,12 @@ def main(argv: list[str]) -> None:
       wrong = isinstance(error, (ValueError, FileNotFoundError))
       sys.exit(MISTAKE if wrong else 1)
     raise
+
+
+def _said(argv: list[str]) -> tuple[str, ...]:
+  """The fields of the configuration that flags override."""
+  names = (name for name in flags_in(argv) if name.startswith('config.'))
+  return tuple(name.removeprefix('config.') for name in names)
 
 
 def _joined() -> contextlib.AbstractContextManager[None]:

@@ -188,8 +188,11 @@ def config_of(run: str) -> ConfigDict:
       f'{run} is no workdir of a run: there is no {path.name} in it. Give the '
       '--workdir that training had.'
     )
-  text = path.read_text()
-  return ConfigDict(_tuples(json.loads(text)))
+  try:
+    values = json.loads(path.read_text())
+  except ValueError as error:
+    raise ValueError(f'{path} cannot be read: {error}.') from error
+  return ConfigDict(_tuples(values))
 
 
 def _tuples(value):

@@ -10,7 +10,9 @@ line and field, and nothing is drawn.
 """
 
 import json
+import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,8 +21,10 @@ from jaxtyping import UInt8
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from kaleido_jax.latents import Latents
+from kaleido_jax.latents.latents import Kind
 
 CHUNK = 'kaleido_jax'
+MOST = {'seed': 2**32, 'index': 2**30}  # numbers are below
 
 
 class Asked(NamedTuple):
@@ -47,13 +51,13 @@ def save(
   """Writes a PNG whole, or not at all."""
   info = PngImagePlugin.PngInfo()
   info.add_itxt(CHUNK, json.dumps(asked.to_json(), ensure_ascii=False))
-  new = path.with_name(f'{path.name}.new')
+  new = _beside(path)
   Image.fromarray(image).save(new, format='PNG', pnginfo=info)
   new.replace(path)
 
 
-def asked_of(path: pathlib.Path, kinds: Sequence[str]) -> Asked:
-  """How a PNG of ours came about."""
+def asked_of(path: pathlib.Path, kinds: Sequence[Kind]) -> Asked:
+  """How a PNG of ours came about. No person wrote it: it is read as it is."""
   try:
     with Image.open(path) as image:
       text = getattr(image, 'text', {}).get(CHUNK)
@@ -64,13 +68,20 @@ def asked_of(path: pathlib.Path, kinds: Sequence[str]) -> Asked:
       f'{path} does not say how it was drawn: it is no PNG of kaleido_jax, or '
       'another program has saved it since.'
     )
-  return _asked(json.loads(text), kinds, str(path), lambda field: '')
+  value = json.loads(text)
+  latents = value.pop('latents')
+  asked = _asked(value, kinds, str(path), lambda field: '')
+  if latents is None:
+    return asked
+  found = {k.name: k.parse(latents.get(k.name, ''))[0] for k in kinds}
+  latents = Latents(**found).numbered(asked.seed, asked.index)
+  return asked._replace(latents=latents)
 
 
-def read(path: pathlib.Path, kinds: Sequence[str]) -> list[Asked]:
+def read(path: pathlib.Path, kinds: Sequence[Kind]) -> list[Asked]:
   """What `latents.json` asks for; strict."""
   try:
-    text = path.read_text()
+    text = path.read_text(encoding='utf-8-sig')
   except UnicodeDecodeError as error:
     raise ValueError(f'{path} is no text in UTF-8: {error}.') from error
   try:
@@ -82,11 +93,13 @@ def read(path: pathlib.Path, kinds: Sequence[str]) -> list[Asked]:
   if not entries:
     raise ValueError(f'{path} asks for nothing; it has no entries.')
   found = []
-  for number, (start, value) in enumerate(entries):
+  for number, (start, end, value) in enumerate(entries):
 
-    def line(field: str, start=start) -> str:
-      at = text.find(f'"{field}"', start)
-      return f', line {text.count(chr(10), 0, max(at, start)) + 1}'
+    def line(field: str, start=start, end=end) -> str:
+      key = re.compile(rf'"{re.escape(field)}"\s*:')
+      found = key.search(text, start, end)
+      at = found.start() if found else start
+      return f', line {text.count(chr(10), 0, at) + 1}'
 
     found.append(_asked(value, kinds, f'{path}, entry {number}', line))
   return found
@@ -95,13 +108,18 @@ def read(path: pathlib.Path, kinds: Sequence[str]) -> list[Asked]:
 def write(path: pathlib.Path, asked: Sequence[Asked]) -> None:
   """A list that a person can read and edit."""
   text = json.dumps([a.to_json() for a in asked], indent=1, ensure_ascii=False)
-  new = path.with_name(f'{path.name}.new')
+  new = _beside(path)
   new.write_text(f'{text}\n')
   new.replace(path)
 
 
-def _entries(text: str) -> list[tuple[int, Any]]:
-  """The values of a list, or a single one, and where each begins."""
+def _beside(path: pathlib.Path) -> pathlib.Path:
+  """Where a file is written before it is whole, by this process alone."""
+  return path.with_name(f'{path.name}.{os.getpid()}.new')
+
+
+def _entries(text: str) -> list[tuple[int, int, Any]]:
+  """The values of a list, or a single one: where it begins and ends, and it."""
   decoder = json.JSONDecoder()
 
   def skip(at: int) -> int:
@@ -114,11 +132,11 @@ def _entries(text: str) -> list[tuple[int, Any]]:
     value, end = decoder.raw_decode(text, at)
     if skip(end) < len(text):
       raise json.JSONDecodeError('Extra data', text, skip(end))
-    return [(at, value)]
+    return [(at, end, value)]
   found, at = [], skip(at + 1)
   while text[at : at + 1] != ']':
     value, end = decoder.raw_decode(text, at)
-    found.append((at, value))
+    found.append((at, end, value))
     at = skip(end)
     if text[at : at + 1] == ',':
       at = skip(at + 1)
@@ -129,7 +147,7 @@ def _entries(text: str) -> list[tuple[int, Any]]:
   return found
 
 
-def _asked(value: Any, kinds: Sequence[str], where: str, line) -> Asked:
+def _asked(value: Any, kinds: Sequence[Kind], where: str, line) -> Asked:
   """One entry; `line(field)` says where in the file a field is."""
 
   def refuse(field: str, why: str):
@@ -144,8 +162,11 @@ def _asked(value: Any, kinds: Sequence[str], where: str, line) -> Asked:
     refuse('prompt', f'is {value.get("prompt")!r:.40}, which is no string')
   for field in ('seed', 'index'):
     number = value.get(field, 0)
-    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-      refuse(field, f'is {number!r:.40}, which is no number from 0 on')
+    whole = isinstance(number, int) and not isinstance(number, bool)
+    if not whole or not 0 <= number < MOST[field]:
+      refuse(
+        field, f'is {number!r:.40}, which is no number of 0..{MOST[field] - 1}'
+      )
   settings = value.get('settings') or {}
   if not isinstance(settings, dict):
     refuse('settings', f'is {settings!r:.40}, which is no object')
@@ -153,14 +174,16 @@ def _asked(value: Any, kinds: Sequence[str], where: str, line) -> Asked:
   if latents is not None:
     if not isinstance(latents, dict):
       refuse('latents', f'is {latents!r:.40}, which is no object')
+    names = [kind.name for kind in kinds]
     for field in latents:
-      if field not in kinds:
-        refuse(field, f'is no kind of latent of this model; it has {kinds}')
-    for field in kinds:
+      if field not in names:
+        refuse(field, f'is no kind of latent of this model; it has {names}')
+    for kind in kinds:
       try:
-        Latents.from_strings(latents, [field])
+        Latents.from_strings(latents, [kind])
       except ValueError as error:
-        refuse(field if field in latents else 'latents', f'- {error}'[:-1])
+        known = kind.name in latents
+        refuse(kind.name if known else 'latents', f'- {error}'[:-1])
     latents = Latents.from_strings(latents, kinds)
     latents = latents.numbered(value.get('seed', 0), value.get('index', 0))
   return Asked(

@@ -1,7 +1,11 @@
-"""What people type: checked, and as token ids."""
+"""What people type, or keep in files: checked, and as token ids."""
 
+import csv
+import io
+import json
+import pathlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int32
@@ -18,6 +22,53 @@ def several(prompt: str | Sequence[str]) -> list[str]:
   if not texts:
     raise ValueError('there is no prompt; say what to draw.')
   return texts
+
+
+def listed(path: pathlib.Path) -> list[str]:
+  """Prompts of a file: a line each, or the field or column `prompt`."""
+  if not path.is_file():
+    raise FileNotFoundError(f'there is no file {path} (--prompts).')
+  try:
+    text = path.read_text(encoding='utf-8-sig')
+  except UnicodeDecodeError as error:
+    raise ValueError(f'{path} is no text in UTF-8: {error}.') from error
+  readers = {'.csv': _of_csv, '.jsonl': _of_jsonl}
+  found = list(readers.get(path.suffix.lower(), _of_lines)(path, text))
+  if not found:
+    raise ValueError(f'{path} has no prompts.')
+  return found
+
+
+def _of_lines(path: pathlib.Path, text: str) -> Iterator[str]:
+  del path
+  yield from (line for line in text.split('\n') if line.strip())
+
+
+def _of_csv(path: pathlib.Path, text: str) -> Iterator[str]:
+  rows = csv.DictReader(io.StringIO(text, newline=''))
+  if 'prompt' not in (rows.fieldnames or ()):
+    raise ValueError(
+      f'{path} has the columns {rows.fieldnames}; one must be `prompt`.'
+    )
+  for row in rows:
+    if not row['prompt']:
+      raise ValueError(f'{path}, line {rows.line_num}: there is no prompt.')
+    yield row['prompt']
+
+
+def _of_jsonl(path: pathlib.Path, text: str) -> Iterator[str]:
+  for number, line in enumerate(text.split('\n'), 1):
+    if not line.strip():
+      continue
+    try:
+      prompt = json.loads(line)['prompt']
+    except (ValueError, KeyError, TypeError):
+      prompt = None
+    if not isinstance(prompt, str):
+      raise ValueError(
+        f'{path}, line {number}: {line[:60]!r} is no object with a `prompt`.'
+      )
+    yield prompt
 
 
 def paired(

@@ -4,6 +4,7 @@ Eight steps are one call of a compiled program, whatever the solver, the weights
 and the number of steps. In between, who waits may look at what there is.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -200,6 +201,15 @@ def solver(sample: Any) -> sampler.Solver:
 
 def check(sample: Any, num_times: int) -> None:
   """Refuses what cannot be drawn, before anything is."""
+  for name, fine in (
+    ('guidance', math.isfinite(sample.guidance)),
+    ('temperature', 0 <= sample.temperature < math.inf),
+    ('top_k', sample.top_k >= 0),
+    ('top_p', 0 < sample.top_p <= 1),
+    ('quantile', 0 <= sample.quantile <= 1),
+  ):
+    if not fine:
+      raise ValueError(f'config.sample.{name}={sample[name]} makes no sense.')
   steering.plan(sample)
   times(sample, num_times)
   solver(sample)

@@ -9,12 +9,12 @@ drawn; with --part=0/4 and so on, several processes share a list. What a person
 has changed in latents.json, or a PNG, is drawn with --latents=FILE.
 """
 
-import csv
 import hashlib
 import json
+import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,8 +23,10 @@ from absl import logging
 from ml_collections import ConfigDict
 from PIL import Image
 
-from kaleido_jax import api, pictures, sheet
+from kaleido_jax import api, pictures, prompts, sheet
+from kaleido_jax.latents.latents import Kind
 from kaleido_jax.pictures import Asked
+from kaleido_jax.steering import METHODS
 
 SHOWN = 64  # pictures on the sheet
 # What a picture remembers of config.sample, beside its methods.
@@ -40,10 +42,11 @@ class Request(NamedTuple):
   prompt: Sequence[str] = ()
   prompts: str = ''  # a file
   latents: str = ''  # a file of ours: JSON, or a PNG
-  num: int = 1  # of each prompt
-  seed: int = 0
+  num: int | None = None  # of each prompt; None: 1
+  seed: int | None = None  # None: 0
   out: str = ''  # a folder
   part: str = '0/1'
+  said: Sequence[str] = ()  # fields of the configuration that flags override
 
 
 def run(config: ConfigDict, *, workdir: str, **flags: Any) -> None:
@@ -51,42 +54,52 @@ def run(config: ConfigDict, *, workdir: str, **flags: Any) -> None:
   request = Request(**flags)
   part, parts = _share(request.part)
   model = api.load(workdir)
-  wanted = [
-    each._replace(
-      settings=settings(config.sample, each.settings, model.config.sample),
-      model=workdir,
-      step=model.step,
-    )
-    for each in asked(request, model.kinds)
-  ]
-  out = pathlib.Path(request.out or default_folder(workdir, wanted))
-  out.mkdir(parents=True, exist_ok=True)
+  if len(model.config.image_shapes[0]) < 3:
+    raise ValueError(f'{workdir} draws points, of which there is no PNG.')
+  kinds = model.words.kinds
+  name = workdir if ':' in workdir else os.path.normpath(workdir)
+  wanted = []
+  for each in asked(request, kinds):
+    if each.model and (each.model, each.step) != (name, model.step):
+      logging.warning(
+        '%r was drawn by %s, step %s; this is %s',
+        *(each.prompt, each.model, each.step, model),
+      )
+    own = settings(config.sample, each.settings, request.said)
+    wanted.append(each._replace(settings=own, model=name, step=model.step))
+  model.check(wanted)
+
+  out = pathlib.Path(request.out or default_folder(name, wanted))
+  _make(out)
   files = [out / f'{number:06}.png' for number in range(len(wanted))]
   mine = range(part, len(wanted), parts)
-  missing = [n for n in mine if not _is_drawn(files[n], wanted[n], model.kinds)]
+  missing = [n for n in mine if not _is_drawn(files[n], wanted[n], kinds)]
+  there = len(mine) - len(missing)
   logging.info(
     '%s: %d pictures into %s, %d of them are there',
-    model,
-    len(mine),
-    out,
-    len(mine) - len(missing),
+    *(model, len(mine), out, there),
   )
   with tqdm.tqdm(total=len(missing), unit='picture', disable=None) as bar:
     for some in _alike(missing, wanted, model.batch_rows):
-      sample = model.asked(**wanted[some[0]].settings)
       images, latents = model.draw(
         [wanted[n] for n in some],
-        sample,
-        lambda done, steps, _: bar.set_postfix_str(f'step {done} of {steps}'),
+        model.asked(**wanted[some[0]].settings),
+        lambda seen: bar.set_postfix_str(f'step {seen.done} of {seen.steps}'),
       )
       for n, image, each in zip(some, images, latents, strict=True):
         pictures.save(files[n], image, wanted[n]._replace(latents=each))
       bar.update(len(some))
-  if all(file.exists() for file in files):  # by whoever is the last
-    _finish(out, files, model.kinds)
+      if bar.disable:
+        there += len(some)
+        logging.info('%d of %d pictures', there, len(mine))
+  finished = (out / 'sheet.png').exists() and (out / 'latents.json').exists()
+  if not (missing or not finished):
+    return  # a person may have edited the list meanwhile
+  if all(map(_is_drawn, files, wanted, [kinds] * len(files))):
+    _finish(out, files, kinds)  # whoever is the last
 
 
-def asked(request: Request, kinds: Sequence[str]) -> list[Asked]:
+def asked(request: Request, kinds: Sequence[Kind]) -> list[Asked]:
   """The list that flags and files make."""
   sources = [request.prompt, request.prompts, request.latents]
   if sum(map(bool, sources)) != 1:
@@ -94,71 +107,63 @@ def asked(request: Request, kinds: Sequence[str]) -> list[Asked]:
       'what to draw? Give one of --prompt="...", --prompts=FILE, '
       '--latents=FILE.'
     )
-  if request.num < 1:
-    raise ValueError(f'--num={request.num} asks for nothing; give 1 or more.')
+  num = 1 if request.num is None else request.num
+  if num < 1:
+    raise ValueError(f'--num={num} asks for nothing; give 1 or more.')
   if request.latents:
+    if (request.num, request.seed) != (None, None):
+      raise ValueError(
+        'latents have seeds and numbers of their own: leave out --num and '
+        '--seed, or change them in the file.'
+      )
     path = pathlib.Path(request.latents)
     if not path.is_file():
       raise FileNotFoundError(f'there is no file {path} (--latents).')
     if path.suffix.lower() == '.png':
       return [pictures.asked_of(path, kinds)]
     return pictures.read(path, kinds)
-  texts = list(request.prompt) or listed(pathlib.Path(request.prompts))
+  texts = list(request.prompt) or prompts.listed(pathlib.Path(request.prompts))
   return [
-    Asked(text, seed=request.seed, index=index)
+    Asked(text, seed=request.seed or 0, index=index)
     for text in texts
-    for index in range(request.num)
+    for index in range(num)
   ]
 
 
-def listed(path: pathlib.Path) -> list[str]:
-  """Prompts of a file: a line each, or the field or column `prompt`."""
-  if not path.is_file():
-    raise FileNotFoundError(f'there is no file {path} (--prompts).')
-  lines = path.read_text().splitlines()
-  if path.suffix == '.csv':
-    rows = list(csv.DictReader(lines))
-    if rows and 'prompt' not in rows[0]:
-      raise ValueError(
-        f'{path} has the columns {list(rows[0])}; one must be `prompt`.'
-      )
-    found = [row['prompt'] for row in rows]
-  elif path.suffix == '.jsonl':
-    found = []
-    for number, line in enumerate(lines, 1):
-      if not line.strip():
-        continue
-      try:
-        found.append(json.loads(line)['prompt'])
-      except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-          f'{path}, line {number}: {line[:60]!r} is no object with a `prompt`.'
-        ) from error
-  else:
-    found = [line for line in lines if line.strip()]
-  if not found:
-    raise ValueError(f'{path} has no prompts.')
-  return found
-
-
-def settings(sample: ConfigDict, own: Any, default: ConfigDict) -> dict:
+def settings(
+  sample: ConfigDict, own: Mapping[str, Any], said: Sequence[str]
+) -> dict[str, Any]:
   """How a picture is drawn: as flags say, or as it remembers, or as ever."""
-  found = {}
-  for name in SETTINGS:
-    said = sample[name]
-    found[name] = own.get(name, said) if said == default[name] else said
-  for name in sample.methods:
-    found[name] = sample[name].to_dict()
-  return found | {n: v for n, v in own.items() if n not in found}
+  said = {field.removeprefix('sample.').partition('.')[0] for field in said}
+
+  def chosen(name: str):
+    if name in own and name not in said:
+      return own[name]
+    value = sample[name]
+    return value.to_dict() if isinstance(value, ConfigDict) else value
+
+  found = {name: chosen(name) for name in SETTINGS}
+  found['methods'] = sorted(chosen('methods'))
+  found |= {name: chosen(name) for name in found['methods'] if name in METHODS}
+  return found | {n: v for n, v in own.items() if n not in {*found, *METHODS}}
 
 
-def default_folder(workdir: str, wanted: Sequence[Asked]) -> str:
+def default_folder(name: str, wanted: Sequence[Asked]) -> str:
   """Named by the first prompt, and apart for every other list."""
   words = re.sub('[^a-z0-9]+', '-', wanted[0].prompt.lower())[:40].strip('-')
   text = json.dumps([each.to_json() for each in wanted])
   mark = hashlib.sha256(text.encode()).hexdigest()[:6]
-  home = 'runs/' + workdir.replace(':', '-') if ':' in workdir else workdir
-  return f'{home}/drawn/{words}-{mark}'
+  home = f'runs/{re.sub("[^a-zA-Z0-9]+", "-", name)}' if ':' in name else name
+  return f'{home}/drawn/{words or "pictures"}-{mark}'
+
+
+def _make(folder: pathlib.Path) -> None:
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise OSError(
+      f'{folder} cannot be written to: {error}. Give another --out.'
+    ) from error
 
 
 def _share(part: str) -> tuple[int, int]:
@@ -181,7 +186,7 @@ def _is_drawn(file: pathlib.Path, wanted: Asked, kinds) -> bool:
   return there.to_json() == json.loads(json.dumps(wanted.to_json()))
 
 
-def _alike(numbers, wanted, most: int):
+def _alike(numbers, wanted, most: int) -> Iterator[list[int]]:
   """Groups of pictures with the same settings."""
   group: list[int] = []
   for n in numbers:

@@ -118,17 +118,31 @@ def test_a_prefix_is_kept(model, seven):
     model.imagine(PROMPT, prefix=Latents(color=(1,) * 16))
 
 
+def test_without_latents_they_are_imagined_for_the_same_numbers(model):
+  drawn = model.render([PROMPT] * 3, temperature=0.5)
+  latents = model.imagine(PROMPT, num=3, temperature=0.5)
+  np.testing.assert_array_equal(drawn, model.render(PROMPT, latents))
+  np.testing.assert_array_equal(
+    drawn, model.render([PROMPT] * 3, temperature=0.5, seed=0)
+  )
+
+
+def test_what_is_imagined_is_well_formed(model):
+  for latents in model.imagine(PROMPT, num=16, temperature=3.0):
+    assert latents.validate(model.words.kinds) and len(latents.colors) == 16
+
+
 def test_who_waits_may_watch(model, seven):
   seen = []
   drawn = model.render(
     *(PROMPT, seven[:3]),
     steps=20,
-    watch=lambda done, steps, images: seen.append((done, steps, images)),
+    watch=lambda glimpse: seen.append((glimpse, glimpse.images())),
   )
-  assert [(done, steps) for done, steps, _ in seen] == [
-    *((8, 20), (16, 20), (20, 20)),
+  assert [(g.places, g.done, g.steps) for g, _ in seen] == [
+    ([0, 1, 2], done, 20) for done in (8, 16, 20)
   ]
-  for _, _, (high, low) in seen:
+  for _, (high, low) in seen:
     assert high.shape == (3, 32, 32, 3) and low.shape == (3, 16, 16, 3)
   np.testing.assert_array_equal(
     drawn, model.render(PROMPT, seven[:3], steps=20)
@@ -171,11 +185,14 @@ def test_twenty_requests_compile_nothing(model, seven):
 def test_methods_are_named_with_the_numbers_that_differ(model, seven):
   plain = model.render(PROMPT, seven[:2], guidance=3.0)
   for method in (
-    {'apg': {}, 'cads': {'scale': 0.5}},
+    {'apg': True, 'cads': {'scale': np.float32(0.5)}},
     {'particles': {'weight': 9.0}, 'threshold': 'dynamic'},
   ):
-    drawn = model.render(PROMPT, seven[:2], guidance=3.0, **method)
+    drawn = model.render(PROMPT, seven[:2], guidance=3, **method)
     assert (drawn != plain).any(), method
+  asked = model.asked(cads=True, apg=True, steps=50.0)
+  assert asked.methods == ('apg', 'cads') and asked.steps == 50
+  assert model.asked(methods=['cads'], cads=False).methods == ()
 
 
 @pytest.mark.parametrize(
@@ -190,6 +207,12 @@ def test_methods_are_named_with_the_numbers_that_differ(model, seven):
     (lambda m, z: m.render('a', z.upto('text')), r"have \['text'\], but"),
     (lambda m, z: m.render('a', z, guidence=3), "no option 'guidence'"),
     (lambda m, z: m.render('a', z, cads={'tau': 1}), "cads has no 'tau'"),
+    (lambda m, z: m.render('a', z, rescale=0.7), 'should name numbers'),
+    (lambda m, z: m.render('a', z, steps='x'), "steps='x' is no int"),
+    (lambda m, z: m.render('a', z, guidance=float('nan')), 'makes no sense'),
+    (lambda m, z: m.render('a', z, seed=2**32), 'seed=4294967296 is not'),
+    (lambda m, z: m.render('a', z.replace(colors=(1, 2))), '2 ids, not 16'),
+    (lambda m, z: m.edit('a', z.upto('text'), text='b'), 'reads'),
     (lambda m, z: m.render('a', z, solver='euler'), "'euler' is not one of"),
     (lambda m, z: m.render('a', z, steps=0), 'num_steps=0 is not between'),
     (

@@ -7,11 +7,14 @@ import pytest
 from PIL import Image
 
 from kaleido_jax import pictures
-from kaleido_jax.latents import Box, Latents
+from kaleido_jax.latents import Box, Latents, named
+from kaleido_jax.latents.vokens import Vokens
 
-KINDS = ('text', 'bbox')
+KINDS = (named('text'), named('bbox'), Vokens(pieces=8, count=2))
 LATENTS = Latents(
-  text='a red circle', bbox=[Box(label='circle', x1=1, y1=2, x2=30, y2=40)]
+  text='a red circle',
+  bbox=[Box(label='circle', x1=1, y1=2, x2=30, y2=40)],
+  voken=(3, 7),
 ).numbered(7, 3)
 ASKED = pictures.Asked(
   'ein Kreis, größer', LATENTS, 7, 3, {'guidance': 4.0}, 'runs/x', 12
@@ -54,7 +57,7 @@ def test_a_list_comes_back_and_one_entry_needs_no_list(tmp_path):
     ('[{"prompt": "a",\n "sede": 3}]', 'line 2: sede is no field; there are'),
     ('[{"prompt": "a",\n"seed": -1}]', 'line 2: seed is -1, which is no'),
     (
-      '[{"prompt": "a"},\n {"prompt": "a",\n  "latents": {"text": "x",\n'
+      '[{"prompt": "text"},\n {"prompt": "a",\n  "latents": {"text": "x",\n'
       '  "bbox": "[dog] (10, 20, 5, 40)"}}]',
       r'entry 1, line 4: bbox - .*x1=10 right of x2=5',
     ),
@@ -72,6 +75,8 @@ def test_a_list_comes_back_and_one_entry_needs_no_list(tmp_path):
       'line 2: blob is no kind of latent of this model',
     ),
     ('[{"prompt": "a",\n"latents": 3}]', 'line 2: latents is 3'),
+    ('[{"seed": 1},\n {"prompt": "b"}]', 'entry 0, line 1: prompt is None'),
+    ('[{"prompt": "a",\n"seed": 4294967296}]', 'line 2: seed is 4294967296'),
   ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_by_line_and_field(tmp_path, text, message):

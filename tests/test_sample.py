@@ -10,10 +10,11 @@ import small_models
 import small_runs
 from PIL import Image
 
-from kaleido_jax import api, loading, pictures, sample
+from kaleido_jax import api, loading, pictures, prompts, sample
+from kaleido_jax.latents import named
 from kaleido_jax.pictures import Asked
 
-KINDS = ('text', 'bbox', 'color')
+KINDS = tuple(map(named, ('text', 'bbox', 'color')))
 
 
 @pytest.fixture(scope='module')
@@ -23,8 +24,10 @@ def folder(tmp_path_factory):
 
 def run(folder, out, **asked):
   config = loading.config_of(folder)
-  config.sample.update(asked.pop('options', {}))
-  sample.run(config, workdir=folder, out=str(out), **asked)
+  options = asked.pop('options', {})
+  config.sample.update(options)
+  said = [f'sample.{name}' for name in options]
+  sample.run(config, workdir=folder, out=str(out), said=said, **asked)
 
 
 def images(out):
@@ -109,13 +112,39 @@ def test_a_picture_can_be_handed_back(folder, drawn, tmp_path):
   assert third.settings['guidance'] == 1.5
 
 
+def test_flags_say_otherwise_even_if_they_say_what_is_usual(folder):
+  config = loading.config_of(folder).sample
+  own = {'guidance': 1.5, 'methods': ['cads'], 'cads': {'scale': 0.1}}
+  remembered = sample.settings(config, own, [])
+  assert remembered['guidance'] == 1.5 and remembered['steps'] == config.steps
+  assert remembered['cads'] == {'scale': 0.1}
+  said = sample.settings(config, own, ['sample.guidance', 'sample.cads.scale'])
+  assert said['guidance'] == config.guidance
+  assert said['cads'] == config.cads.to_dict()
+  without = sample.settings(config, own, ['sample.methods'])
+  assert without['methods'] == [] and 'cads' not in without
+
+
+def test_an_edited_list_survives_the_command_that_made_it(folder, tmp_path):
+  asked = {'prompt': ['a star'], 'num': 2}
+  run(folder, tmp_path, **asked)
+  (tmp_path / 'latents.json').write_text('[]')
+  run(folder, tmp_path, **asked)
+  assert (tmp_path / 'latents.json').read_text() == '[]'
+
+
 def test_prompts_come_from_files(tmp_path):
   (tmp_path / 'a.txt').write_text('a star\n\na red circle\n')
   (tmp_path / 'a.csv').write_text('name,prompt\nx,"a star, blue"\n')
   (tmp_path / 'a.jsonl').write_text('{"prompt": "a"}\n\n{"prompt": "b"}\n')
-  assert sample.listed(tmp_path / 'a.txt') == ['a star', 'a red circle']
-  assert sample.listed(tmp_path / 'a.csv') == ['a star, blue']
-  assert sample.listed(tmp_path / 'a.jsonl') == ['a', 'b']
+  assert prompts.listed(tmp_path / 'a.txt') == ['a star', 'a red circle']
+  assert prompts.listed(tmp_path / 'a.csv') == ['a star, blue']
+  assert prompts.listed(tmp_path / 'a.jsonl') == ['a', 'b']
+  (tmp_path / 'b.TXT').write_bytes(b'\xef\xbb\xbfa star')
+  assert prompts.listed(tmp_path / 'b.TXT') == ['a star']
+  (tmp_path / 'd.txt').write_bytes('größer'.encode('latin-1'))
+  with pytest.raises(ValueError, match='is no text in UTF-8'):
+    prompts.listed(tmp_path / 'd.txt')
   request = sample.Request(prompts=str(tmp_path / 'a.txt'), num=2, seed=3)
   assert sample.asked(request, KINDS)[2:] == [
     Asked('a red circle', seed=3, index=i) for i in range(2)
@@ -124,10 +153,12 @@ def test_prompts_come_from_files(tmp_path):
     ('b.csv', 'name\nx\n', r"has the columns \['name'\]"),
     ('b.jsonl', '{"prompt": "a"}\n{"promt": 3}\n', 'line 2: .*promt'),
     ('b.txt', '\n \n', 'has no prompts'),
+    ('c.jsonl', '{"prompt": 3}\n', 'line 1: .*no object with'),
+    ('c.csv', 'name,prompt\na,b\nc\n', 'line 3: there is no prompt'),
   ):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
-      sample.listed(tmp_path / name)
+      prompts.listed(tmp_path / name)
 
 
 def test_every_list_has_a_folder_of_its_own():
@@ -148,6 +179,9 @@ MISTAKES = [
   (['--prompt=a star', '--part=2/2'], '--part=2/2 is not of the form'),
   (['--latents=nowhere.json'], 'there is no file nowhere.json'),
   (['--prompt=a star', '--config.sample.solver=euler'], "'euler' is not one"),
+  (['--prompt=a star', '--config.sample.top_p=0'], 'top_p=0.0 makes no sense'),
+  (['--prompt=a star', '--seed=-1'], 'seed=-1 is not within'),
+  (['--prompt=a star', '--prompt=a \x01'], 'picture 1: the prompt'),
 ]
 
 
@@ -160,7 +194,24 @@ def test_mistakes_are_sentences_and_leave_nothing(
   said = [line for line in done.stderr.splitlines() if 'error:' in line]
   assert len(said) == 1 and message in said[0]
   assert 'Traceback' not in done.stderr
-  assert not list(tmp_path.rglob('*.png'))
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_line_of_the_contract_runs(folder, tmp_path):
+  """Blanks between flags and values, and edited latents, too."""
+  first = ['--workdir', folder, '--prompt', 'a red circle']
+  done = call(*first, f'--out={tmp_path / "a"}', '--config.sample.guidance=2.0')
+  assert done.returncode == 0, done.stderr
+  edited = tmp_path / 'a' / 'latents.json'
+  done = call(f'--workdir={folder}', f'--latents={edited}', f'--out={tmp_path}')
+  assert done.returncode == 0, done.stderr
+  a, b = images(tmp_path / 'a'), images(tmp_path)
+  np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_not_of_sampling_is_refused(folder):
+  done = call(f'--workdir={folder}', '--prompt=a', '--config.seed=3')
+  assert done.returncode == 2 and 'stays as it was trained' in done.stderr
 
 
 def test_a_workdir_is_asked_for():

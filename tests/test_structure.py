@@ -25,6 +25,8 @@ HOUSE = (
     'sample',
     'export',
     'api',
+    'options',
+    'batches',
     'prompts',
     'pictures',
     'loading',
@@ -76,6 +78,7 @@ OWNERS = {
   'absl.flags': ('main', 'data'),
   'ml_collections': (
     *('main', 'train', 'sample', 'evaluate', 'compile', 'api', 'origins'),
+    'options',
     'export',
     'loading',
     'models.kaleido',  # builds the model that a configuration describes

@@ -174,7 +174,9 @@ def generate(
 
   def extend(done: Decoded, state, running, count, where):
     """Chooses a token for every running row and writes it down."""
-    step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
+    # By the place of the token: what follows a prefix is drawn as if the row
+    # itself had written it.
+    step_keys = jax.vmap(jax.random.fold_in)(keys, prefix_lengths + count)
     logits = apply('logits', state)
     if grammar is not None:
       logits = jnp.where(grammar.mask(where), logits, -jnp.inf)

@@ -83,6 +83,16 @@ def test_a_prefix_of_greedy_tokens_is_continued_as_if_it_were_not_given():
     np.testing.assert_array_equal(row[:24], other)
 
 
+def test_a_row_goes_on_from_its_own_beginning_as_it_did(sampled):
+  """What is drawn depends on the place of a token, not on who wrote before."""
+  lengths = np.minimum(np.asarray(LENGTHS) + 3, sampled.lengths - 1)
+  again = decode(prefix=sampled.ids[:, : lengths.max()], lengths=lengths)
+  for row, other, end in zip(
+    sampled.ids, again.ids, sampled.lengths, strict=True
+  ):
+    np.testing.assert_array_equal(row[:end], other[:end])
+
+
 def test_sampled_states_equal_those_of_the_tokens_read_again(sampled):
   """Cached decoding = the whole decoder, from ragged prefixes and memories."""
   shifted = np.pad(sampled.ids, ((0, 0), (1, 0)))[:, :-1]

@@ -3,7 +3,7 @@
   python -m kaleido_jax.main --config=configs/toy.py
 
 The caption is the class, the latent the mode. 3,000 steps take less than two
-minutes on two CPU cores: 117 s, of the variant 109 s (wall time, 2026-11-21).
+minutes on two CPU cores: 116 s, of the variant 119 s (wall time, 2026-11-21).
 What becomes of the modes is in the README, drawn by
 `python -m benchmarks.guidance_toy --trained`.
 Variant: configs/toy.py:mdm is the baseline without latents.

@@ -28,7 +28,7 @@ from kaleido_jax import (
 )
 from kaleido_jax.arrays import Array
 from kaleido_jax.batches import Row
-from kaleido_jax.latents import Latents, named
+from kaleido_jax.latents import Latents
 from kaleido_jax.pictures import MOST, Asked
 
 # Or points, as the toy has.
@@ -284,7 +284,9 @@ class Kaleido:
       raise ValueError('the prefix has all kinds: nothing is left to imagine.')
     prefix.validate(self.words.kinds[: len(given)])
     lengths = dict(self.config.data.lengths)
-    return self.words.encode_prefix(prefix, lengths)[None]
+    z, cut = self.words.encode_prefix(prefix, lengths)
+    self._refuse_long(prefix, cut)
+    return z[None]
 
   def _encoded(self, rows: Sequence[Row]) -> np.ndarray:
     lengths = dict(self.config.data.lengths)
@@ -292,14 +294,17 @@ class Kaleido:
     for row in rows:
       row.latents.validate([k for k in self.words.kinds if k.pieces])
       z, cut = self.words.encode_latents(row.latents, lengths)
-      if cut:
-        raise ValueError(
-          f'the {cut[0]} of these latents is longer than the '
-          f'{lengths[cut[0]]} tokens that the model has seen: '
-          f'{named(cut[0]).encode(row.latents[cut[0]])[:60]}...'
-        )
+      self._refuse_long(row.latents, cut)
       found.append(z)
     return np.stack(found)
+
+  def _refuse_long(self, latents: Latents, cut: Sequence[str]) -> None:
+    for kind in cut:
+      raise ValueError(
+        f'the {kind} of these latents is longer than the '
+        f'{self.config.data.lengths[kind]} tokens that the model has seen: '
+        f'{latents.to_strings()[kind][:60]}... Shorten it.'
+      )
 
   def _placed(self, rows: Sequence[Row]) -> tuple[Array, Array, Array]:
     """Captions, seeds and indices on the devices."""

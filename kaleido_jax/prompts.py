@@ -12,8 +12,7 @@ from jaxtyping import Int32
 
 from kaleido_jax.latents import Latents
 from kaleido_jax.latents.tokens import Vocabulary, pad
-
-MULTIPLE = 32  # ids are padded to multiples of it: few sizes to compile
+from kaleido_jax.models import decoding
 
 
 def several(prompt: str | Sequence[str]) -> list[str]:
@@ -110,6 +109,4 @@ def ids(text: str, words: Vocabulary, length: int) -> Int32[np.ndarray, ' l']:
       'model has seen; shorten it.'
     )
   used = int((found != 0).sum())
-  return pad(
-    found[:used].tolist(), min(length, -(-used // MULTIPLE) * MULTIPLE)
-  )
+  return pad(found[:used].tolist(), min(length, decoding.bucket(used)))

@@ -93,7 +93,7 @@ def run(config: ConfigDict, *, workdir: str, **flags: Any) -> None:
         there += len(some)
         logging.info('%d of %d pictures', there, len(mine))
   finished = (out / 'sheet.png').exists() and (out / 'latents.json').exists()
-  if not (missing or not finished):
+  if finished and not missing:
     return  # a person may have edited the list meanwhile
   if all(map(_is_drawn, files, wanted, [kinds] * len(files))):
     _finish(out, files, kinds)  # whoever is the last

@@ -112,6 +112,8 @@ def test_a_prefix_is_kept(model, seven):
   several = model.imagine(PROMPT, num=3, prefix=seven[2].upto('text'))
   assert {z.text for z in several} == {seven[2].text}
   assert len({*several}) == 3
+  with pytest.raises(ValueError, match='than the 36 tokens'):
+    model.imagine(PROMPT, prefix=Latents(text='a ' * 90))
   with pytest.raises(ValueError, match='has all kinds'):
     model.imagine(PROMPT, prefix=seven[2])
   with pytest.raises(ValueError, match='has the first of'):

@@ -101,8 +101,22 @@ class Vocabulary:
     self, latents: Latents, lengths: Mapping[str, int]
   ) -> tuple[Int32[np.ndarray, ' m'], list[str]]:
     """z, padded to `length_of(lengths)`, and the kinds that had to be cut."""
+    z, cut = self._joined(self.kinds, latents, lengths)
+    return pad([*z, EOS], self.length_of(lengths)), cut
+
+  def encode_prefix(
+    self, latents: Latents, lengths: Mapping[str, int]
+  ) -> tuple[Int32[np.ndarray, ' m'], list[str]]:
+    """The same of the first kinds alone, with a separator at the end."""
+    z, cut = self._joined(self.kinds[: len(latents)], latents, lengths)
+    return pad([*z, self.separator], self.length_of(lengths)), cut
+
+  def _joined(
+    self, kinds: Sequence[Kind], latents: Latents, lengths: Mapping[str, int]
+  ) -> tuple[list[int], list[str]]:
+    """Kinds with separators between, and those that had to be cut."""
     z, cut = [], []
-    for index, kind in enumerate(self.kinds):
+    for index, kind in enumerate(kinds):
       ids, shorter = self._cut(
         self._encode_kind(kind, latents[kind.name]),
         lengths[kind.name],
@@ -110,24 +124,7 @@ class Vocabulary:
       )
       z += [self.separator] * (index > 0) + ids
       cut += [kind.name] * shorter
-    return pad(z + [EOS], self.length_of(lengths)), cut
-
-  def encode_prefix(
-    self, latents: Latents, lengths: Mapping[str, int]
-  ) -> Int32[np.ndarray, ' m']:
-    """The first kinds, each with the separator behind it, padded."""
-    z = []
-    for kind in self.kinds[: len(latents)]:
-      ids, cut = self._cut(
-        self._encode_kind(kind, latents[kind.name]), lengths[kind.name]
-      )
-      if cut:
-        raise ValueError(
-          f'{kind.name} is longer than the {lengths[kind.name]} tokens that '
-          'the model has seen; shorten it.'
-        )
-      z += [*ids, self.separator]
-    return pad(z, self.length_of(lengths))
+    return z, cut
 
   def grammar(
     self, lengths: Mapping[str, int]

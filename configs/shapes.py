@@ -26,6 +26,7 @@ def get_config(variant: str = '') -> ConfigDict:
     source='shapes',
     vocabulary='shapes',
     vocabulary_rows=0,
+    box_lines=32,  # so each of 33 numbers is often seen, and is a word
     caption_length=24,
     num_workers=0,
     num_threads=1,

@@ -23,7 +23,10 @@ FREE = ('dtype', 'remat', 'dropout')
 
 # Fields that give parameters their meaning.
 MEANING = {
-  'data': ('vocabulary', 'vocabulary_rows', 'voken_codes', 'voken_count'),
+  'data': (
+    *('vocabulary', 'vocabulary_rows', 'box_lines'),
+    *('voken_codes', 'voken_count'),
+  ),
   'diffusion': ('schedule', 'num_times', 'shift_power', 'prediction'),
 }
 

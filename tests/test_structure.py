@@ -62,8 +62,8 @@ HOUSE = (
   (
     'sheet',
     'diffusion',
-    'latents',
     'metrics',
+    'latents',
     'hosts',
     'sharding',
     'collectives',

@@ -1,5 +1,6 @@
 """From `config.data` to batches: which source, which latents, which recipe."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ from kaleido_jax.data import pipeline, records, store
 from kaleido_jax.data.example import Source
 from kaleido_jax.data.recipe import Recipe
 from kaleido_jax.latents import colors, named
+from kaleido_jax.latents.boxes import BOXES
 from kaleido_jax.latents.latents import Kind
 from kaleido_jax.latents.tokens import Vocabulary
 from kaleido_jax.latents.vokens import Vokens
@@ -57,9 +59,12 @@ PHOTOGRAPHS = ('tfds', 'webdataset')  # whose latents are all in a store
 
 
 def kinds(data, latents: tuple[str, ...]) -> tuple[Kind, ...]:
-  """The kinds of a run, with the codebook that its vokens come from."""
-  codebook = Vokens(pieces=data.voken_codes, count=data.voken_count)
-  return tuple(codebook if k == 'voken' else named(k) for k in latents)
+  """The kinds of a run, as its data has them."""
+  own = {
+    'voken': Vokens(pieces=data.voken_codes, count=data.voken_count),
+    'bbox': dataclasses.replace(BOXES, lines=data.box_lines),
+  }
+  return tuple(own.get(kind) or named(kind) for kind in latents)
 
 
 def vocabulary(data, latents: tuple[str, ...]) -> Vocabulary:

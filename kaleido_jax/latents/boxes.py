@@ -36,6 +36,13 @@ class Box:
     y, x = centres(height, width)
     return (self.x1 <= x) & (x <= self.x2) & (self.y1 <= y) & (y <= self.y2)
 
+  def snapped(self, lines: int) -> 'Box':
+    """With every side on the nearest of so many lines, each way."""
+    step = LIMIT / lines
+    sides = ('x1', 'y1', 'x2', 'y2')
+    near = {n: round(round(getattr(self, n) / step) * step) for n in sides}
+    return dataclasses.replace(self, **near)
+
   def flip(self) -> 'Box':
     return dataclasses.replace(
       self,

@@ -40,6 +40,9 @@ class Placed:
   attribute: str
   thing: type  # a dataclass: label, then its coordinates
   pieces: int = 0
+  # Coordinates are written on so many lines; 0: as they are. A small model that
+  # reads few numbers sees each of them often, and learns where it is.
+  lines: int = 0
 
   def freeze(self, value: Sequence) -> Segments:
     """A tuple, in which no string is empty and no two are neighbours."""
@@ -75,6 +78,7 @@ class Placed:
     return string
 
   def _write(self, thing) -> str:
+    thing = thing.snapped(self.lines) if self.lines else thing
     label = words.escape(thing.label)
     if not label or re.search(r'\s', label):
       label = f'[{label}]'

@@ -5,6 +5,7 @@ import pytest
 
 from kaleido_jax.data.shapes import Shapes, seeing
 from kaleido_jax.data.shapes.drawing import GROUNDS
+from kaleido_jax.metrics import placed
 
 
 @pytest.mark.parametrize('size', [32, 64])
@@ -35,6 +36,28 @@ def test_things_are_told_from_left_to_right():
       assert labels == [box.label for box in boxes]
       checked += 1
   assert checked >= 10
+
+
+def test_things_are_where_their_boxes_are():
+  source = Shapes(size=32, split='test', kinds=('bbox',))
+  shared = []
+  for index in range(40):
+    example = source[index]
+    seen = {s.box.label: s.box for s in seeing.things(example.image)}
+    for box in example.latents.boxes:
+      if box.label in seen:
+        shared.append(placed.box_iou(seen[box.label], box))
+  assert len(shared) > 50
+  assert np.mean(shared) > 0.85
+
+
+def test_the_tone_of_the_background_is_seen():
+  source = Shapes(size=32, split='test', kinds=())
+  right = [
+    seeing.tone(source[i].image) == source.scene(i).facts.tone
+    for i in range(60)
+  ]
+  assert np.mean(right) > 0.95
 
 
 @pytest.mark.parametrize('tone', list(GROUNDS))

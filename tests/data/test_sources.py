@@ -209,3 +209,17 @@ def test_a_model_with_too_few_rows_is_refused(part, latents, needed):
   config.model[part].vocab_size = needed - 1
   with pytest.raises(ValueError, match=f'{part}.vocab_size.*{needed} tokens'):
     sources.check(config)
+
+
+def test_boxes_are_written_on_the_lines_that_the_run_has():
+  config = small(cc12m.get_config('64'))
+  config.latents = ('bbox',)
+  config.data.update(source='shapes', box_lines=32)
+  batch = next(sources.batches(config))
+  vocabulary = sources.vocabulary(config.data, config.latents)
+  sides = set()
+  for z in batch.arrays['z']:
+    found, _ = Latents.parse(vocabulary.decode(z), vocabulary.kinds)
+    sides |= {side for box in found.boxes for side in (box.x1, box.y2)}
+  assert len(sides) > 5
+  assert sides <= {round(1000 * line / 32) for line in range(33)}

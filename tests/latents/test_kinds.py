@@ -1,5 +1,7 @@
 """What the kinds measure: boxes, ellipses, colours, cells."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -116,3 +118,18 @@ def test_boxes_and_blobs_are_drawn_where_they_are():
   box = Box(label='x', x1=0, y1=500, x2=1000, y2=1000)
   mask = box.mask(10, 10)
   assert mask[5:].all() and not mask[:5].any()
+
+
+def test_a_kind_with_lines_writes_the_nearest_of_them():
+  """Every side moves by half a line at most, and on lines nothing moves."""
+  kind = dataclasses.replace(boxes.BOXES, lines=32)
+  box = Box(label='x', x1=100, y1=0, x2=407, y2=1000)
+  (written,), problems = kind.parse(kind.encode((box,)))
+  assert not problems
+  assert (written.x1, written.y1, written.x2, written.y2) == (94, 0, 406, 1000)
+  assert kind.encode((written,)) == kind.encode((box,))
+  assert len({box.snapped(32).x2 for box in all_widths()}) == 33
+
+
+def all_widths():
+  return [Box(label='x', x1=0, y1=0, x2=x, y2=0) for x in range(1001)]

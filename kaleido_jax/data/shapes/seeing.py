@@ -1,6 +1,7 @@
 """What a picture shows, as far as the world of shapes goes.
 
-  seeing.things(image)      # [Seen(shape='circle', colour='red', fit=.93)]
+  seeing.things(image)   # [Seen(shape='circle', colour='red', fit=.93, ...)]
+  seeing.tone(image)     # 'navy'
 
 The way back from `drawing`, without anything learned: the background's tone
 explains most pixels; what it cannot explain is cut into things by their tints;
@@ -17,6 +18,7 @@ from jaxtyping import Float, UInt8
 from scipy import ndimage
 
 from kaleido_jax.data.shapes import drawing, outlines
+from kaleido_jax.latents import Box, boxes
 
 LEAST = 0.012  # of the picture: what is smaller is no thing
 ANGLES = range(-40, 41, 8)  # degrees: whatever `scenes` tilts, and some more
@@ -25,33 +27,37 @@ NUDGES = (-0.4, 0.0, 0.4)  # pixels around the centre
 
 
 class Seen(NamedTuple):
-  """One thing of a picture, and how well its outline fits (IoU)."""
+  """One thing of a picture, how well its outline fits (IoU), where it is."""
 
   shape: str
   colour: str
   fit: float
+  box: Box
 
 
 def things(image: UInt8[np.ndarray, 'size size 3']) -> list[Seen]:
   """Everything that is there, from left to right."""
   pixels = image.astype(np.float32)
-  cover, tint = _unmixed(pixels, _ground(pixels))
+  ground = np.float32(drawing.GROUNDS[tone(image)])
+  cover, tint = _unmixed(pixels, ground)
   found = []
   for mask, colour in _parts(cover, tint):
-    shape, fit, x = _fitted(np.where(mask, cover, 0))
-    found.append((x, Seen(shape, colour, fit)))
+    shown = np.where(mask, cover, 0)
+    shape, fit, x = _fitted(shown)
+    box = boxes.around(f'{colour} {shape}', shown >= 0.5)
+    found.append((x, Seen(shape, colour, fit, box)))
   return [seen for _, seen in sorted(found, key=lambda pair: pair[0])]
 
 
-def _ground(pixels: Float[np.ndarray, 'size size 3']) -> np.ndarray:
-  """The two colours of the tone that most of the border is near to."""
-  flat = pixels.reshape(-1, 3)
+def tone(image: UInt8[np.ndarray, 'size size 3']) -> str:
+  """The tone of the background: most of the picture is near to its colours."""
+  flat = image.reshape(-1, 3).astype(np.float32)
 
   def misfit(tone):
     base, other = np.float32(drawing.GROUNDS[tone])
     return np.median(_to_mixture(flat, base, other, beyond=0.2)[0])
 
-  return np.float32(drawing.GROUNDS[min(drawing.GROUNDS, key=misfit)])
+  return min(drawing.GROUNDS, key=misfit)
 
 
 def _unmixed(pixels, ground):

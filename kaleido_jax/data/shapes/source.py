@@ -1,6 +1,5 @@
 """Examples of the world of shapes, with their latents."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Collection
 
@@ -12,7 +11,6 @@ from kaleido_jax.latents import Blob, Box, Latents, blobs, boxes, colors, layout
 from kaleido_jax.latents.segments import LIMIT
 
 STREAMS = {'train': 0, 'test': 1}
-LINES = 32  # boxes end on a grid: so each number is often seen, and is a word
 VERSION = 2  # of the tables and the drawing; other ones, other examples
 
 
@@ -63,17 +61,6 @@ def box(thing: Thing, pose: Pose) -> Box:
   return Box(label=wording.label(thing), x1=x1, y1=y1, x2=x2, y2=y2)
 
 
-def snap(box: Box) -> Box:
-  """Moves the sides to the nearest lines."""
-  return dataclasses.replace(
-    box,
-    **{
-      side: round(round(getattr(box, side) * LINES / LIMIT) * LIMIT / LINES)
-      for side in ('x1', 'y1', 'x2', 'y2')
-    },
-  )
-
-
 def blob(thing: Thing, pose: Pose) -> Blob:
   """The ellipse with the second moments of all of a thing."""
   found = outlines.measure(thing.shape)
@@ -96,8 +83,7 @@ def _thousandths(value: float) -> int:
 
 
 def _boxes(scene: Scene, drawn: Drawing) -> tuple:
-  placed = _placed(scene, drawn, box, boxes.around)
-  return tuple(snap(x) if isinstance(x, Box) else x for x in placed)
+  return _placed(scene, drawn, box, boxes.around)
 
 
 def _blobs(scene: Scene, drawn: Drawing) -> tuple:

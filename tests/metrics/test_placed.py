@@ -1,0 +1,45 @@
+"""Places against areas that are known without them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kaleido_jax.latents import Blob, Box
+from kaleido_jax.metrics import placed
+
+SIDES = st.tuples(*[st.integers(0, 60)] * 4).map(
+  lambda s: (*sorted(s[:2]), *sorted(s[2:]))
+)
+
+
+def box(x1, x2, y1, y2):
+  return Box(label='a', x1=x1, y1=y1, x2=x2, y2=y2)
+
+
+def cells(x1, x2, y1, y2):
+  """Unit squares of a rectangle."""
+  return {(x, y) for x in range(x1, x2) for y in range(y1, y2)}
+
+
+@given(SIDES, SIDES)
+def test_boxes_share_unit_squares(a, b):
+  together = cells(*a) | cells(*b)
+  expected = len(cells(*a) & cells(*b)) / len(together) if together else 0
+  assert placed.box_iou(box(*a), box(*b)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('scale', [1.0, 0.5, 0.3])
+def test_an_ellipse_inside_another_shares_the_ratio_of_their_areas(scale):
+  def blob(factor):
+    return Blob(
+      label='a',
+      xc=500,
+      yc=450,
+      r_major=round(400 * factor),
+      r_minor=round(300 * factor),
+      theta=30,
+    )
+
+  found = placed.blob_iou(blob(1), blob(scale))
+  np.testing.assert_allclose(found, scale**2, atol=0.005)

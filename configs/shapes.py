@@ -32,7 +32,7 @@ def get_config(variant: str = '') -> ConfigDict:
     num_threads=1,
     batch_size=32,
   )
-  config.data.lengths.update(text=36, bbox=39, color=16)
+  config.data.lengths.update(text=24, bbox=39, color=16)
   config.optimizer.update(learning_rate=1e-3, warmup_steps=200, ema_decay=0.998)
   config.train.update(
     num_steps=20_000,

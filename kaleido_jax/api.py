@@ -216,7 +216,8 @@ class Kaleido:
       )
       strings = map(self.words.decode, np.asarray(tokens))
       for place, string in zip(places, strings, strict=False):
-        latents = self._fitting(string)
+        # What is kept is as it was given, not as the model reads it.
+        latents = Latents(**{**self._fitting(string), **(prefix or {})})
         found[place] = latents.numbered(*rows[place].number)
     return [found[place] for place in range(len(rows))]
 

@@ -1,5 +1,7 @@
 """Imagine, render, edit: what a picture depends on, and what it does not."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -112,7 +114,7 @@ def test_a_prefix_is_kept(model, seven):
   several = model.imagine(PROMPT, num=3, prefix=seven[2].upto('text'))
   assert {z.text for z in several} == {seven[2].text}
   assert len({*several}) == 3
-  with pytest.raises(ValueError, match='than the 36 tokens'):
+  with pytest.raises(ValueError, match='than the 24 tokens'):
     model.imagine(PROMPT, prefix=Latents(text='a ' * 90))
   with pytest.raises(ValueError, match='has all kinds'):
     model.imagine(PROMPT, prefix=seven[2])
@@ -219,7 +221,7 @@ def test_methods_are_named_with_the_numbers_that_differ(model, seven):
     (lambda m, z: m.render('a', z, steps=0), 'num_steps=0 is not between'),
     (
       lambda m, z: m.render('a', z.replace(text='a ' * 90)),
-      'the text of these latents is longer than the 36 tokens',
+      'the text of these latents is longer than the 24 tokens',
     ),
   ],
 )
@@ -249,3 +251,13 @@ def test_a_run_in_the_middle_of_its_first_save_is_a_sentence(tmp_path):
     api.load(str(tmp_path / 'nowhere'))
   with pytest.raises(FileNotFoundError, match='pretrained:cats does not ship'):
     api.load('pretrained:cats')
+
+
+def test_a_side_between_two_lines_is_drawn_on_the_nearer_one(model, seven):
+  box = replace(seven[0].boxes[0], x1=100, y1=101, x2=410, y2=399)
+  near = replace(box, x1=94, y1=94, x2=406, y2=406)
+  between, on = (seven[0].replace(boxes=[each]) for each in (box, near))
+  assert between != on
+  np.testing.assert_array_equal(
+    model.render(PROMPT, between), model.render(PROMPT, on)
+  )

@@ -1,5 +1,6 @@
 """The shapes source."""
 
+import dataclasses
 import pickle
 import re
 import time
@@ -83,8 +84,20 @@ def test_measured_latents_are_of_the_picture():
     masks = [drawn.mask(n) for n in range(len(scene.poses))]
     assert example.latents.colors == colors.of(example.image)
     assert example.latents.layout == layout.of(masks)
-    assert wording.read_text(example.latents.text) == scene.facts
     assert wording.read(example.caption) == scene.said
+
+
+def test_words_say_everything_but_what_boxes_say():
+  told, left = Shapes(kinds=('text', 'color')), Shapes(kinds=('text', 'bbox'))
+  for index in range(50):
+    facts = told.scene(index).facts
+    assert wording.read_text(told[index].latents.text) == facts
+    rest = wording.read_text(left[index].latents.text)
+    things = [
+      dataclasses.replace(thing, place=None, size='medium')
+      for thing in facts.things
+    ]
+    assert rest == dataclasses.replace(facts, things=tuple(things))
 
 
 def test_a_blob_of_the_outline_is_the_blob_of_its_pixels():

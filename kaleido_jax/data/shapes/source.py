@@ -1,17 +1,22 @@
-"""Examples of the world of shapes, with their latents."""
+"""Examples of the world of shapes, with their latents.
 
+Descriptions leave to boxes and blobs, if there are any, where things are and
+how large: words that said it as well would contradict a box that is moved.
+"""
+
+import dataclasses
 import math
 from collections.abc import Callable, Collection
 
 from kaleido_jax.data.example import Example
 from kaleido_jax.data.shapes import drawing, outlines, scenes, wording
 from kaleido_jax.data.shapes.drawing import Drawing
-from kaleido_jax.data.shapes.world import Pose, Scene, Thing
+from kaleido_jax.data.shapes.world import Facts, Pose, Scene, Thing
 from kaleido_jax.latents import Blob, Box, Latents, blobs, boxes, colors, layout
 from kaleido_jax.latents.segments import LIMIT
 
 STREAMS = {'train': 0, 'test': 1}
-VERSION = 2  # of the tables and the drawing; other ones, other examples
+VERSION = 3  # of the tables and the drawing; other ones, other examples
 
 
 class Shapes:
@@ -31,6 +36,7 @@ class Shapes:
         f'split={split!r} is not one of {list(STREAMS)}, which shapes have.'
       )
     self.kinds = tuple(kind for kind in kinds if kind in _LATENTS)
+    self._places = not {'bbox', 'blob'} & set(self.kinds)  # told by words
     self.fingerprint = f'shapes-{VERSION}-{split}-{seed}-{size}'
     self._size, self._seed, self._stream = size, seed, STREAMS[split]
 
@@ -41,6 +47,8 @@ class Shapes:
     scene = self.scene(index)
     drawn = drawing.draw(scene, self._size)
     latents = {kind: _LATENTS[kind](scene, drawn) for kind in self.kinds}
+    if 'text' in latents and not self._places:
+      latents['text'] = wording.text(_without_places(scene.facts))
     return Example(
       key=f'{self.fingerprint}-{index}',
       image=drawn.image,
@@ -80,6 +88,13 @@ def blob(thing: Thing, pose: Pose) -> Blob:
 
 def _thousandths(value: float) -> int:
   return min(max(round(value * LIMIT), 0), LIMIT)
+
+
+def _without_places(facts: Facts) -> Facts:
+  things = [
+    dataclasses.replace(thing, place=None, size=None) for thing in facts.things
+  ]
+  return dataclasses.replace(facts, things=tuple(things))
 
 
 def _boxes(scene: Scene, drawn: Drawing) -> tuple:

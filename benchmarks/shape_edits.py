@@ -1,0 +1,153 @@
+"""Edits of latents that a model of configs/shapes.py has imagined.
+
+Each takes a start and changes one thing in it that the caption leaves open, or
+returns None where it cannot.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from kaleido_jax import api
+from kaleido_jax.data.shapes import Shapes, drawing, wording
+from kaleido_jax.data.shapes.world import Facts
+from kaleido_jax.latents import Box, Latents, colors
+from kaleido_jax.latents.segments import LIMIT
+from kaleido_jax.metrics.placed import box_iou
+
+FAR = LIMIT // 4  # how far a box is moved at least
+LINES = 32  # as configs/shapes.py has them
+NEAR = 40  # levels: a swatch that differs less from a tone shows it
+
+Random = np.random.Generator
+
+
+class Start(NamedTuple):
+  """A caption, the latents imagined for it, and what both say."""
+
+  caption: str
+  said: Facts
+  latents: Latents
+  told: Facts
+
+
+class Edit(NamedTuple):
+  """A start, what it became, and what should be seen then."""
+
+  start: Start
+  latents: Latents
+  wanted: str  # the label of a thing, or a tone
+  box: Box | None = None
+
+
+def starts(model: api.Kaleido, count: int) -> list[Start]:
+  """Of held-out captions; latents whose words nobody can read are left out."""
+  size = model.config.image_shapes[0][0]
+  source, found, first = Shapes(size=size, split='test', kinds=()), [], 0
+  while len(found) < count:
+    numbers = range(first, first + count)
+    said = [source.scene(number).said for number in numbers]
+    captions = list(map(wording.caption, said))
+    for number, caption, facts, latents in zip(
+      numbers, captions, said, model.imagine(captions), strict=True
+    ):
+      try:
+        told = wording.read_text(latents.text)
+      except ValueError:
+        continue
+      # Each from its own noise.
+      found.append(Start(caption, facts, latents.numbered(0, number), told))
+    first += count
+  return found[:count]
+
+
+def moved(model: api.Kaleido, start: Start, random: Random) -> Edit | None:
+  """A thing whose colour no other has lies elsewhere."""
+  boxes = start.latents.boxes
+  tints = [box.label.split()[0] for box in boxes]
+  alone = [n for n, tint in enumerate(tints) if tints.count(tint) == 1]
+  if len(boxes) != len(start.told.things) or not alone:
+    return None
+  n = int(random.choice(alone))
+  free = [
+    place
+    for place in _places(boxes[n])
+    if math.dist(_middle(place), _middle(boxes[n])) >= FAR
+    and not any(box_iou(place, box) for m, box in enumerate(boxes) if m != n)
+  ]
+  if not free:
+    return None
+  box = free[random.integers(len(free))]
+  new = [box if m == n else other for m, other in enumerate(boxes)]
+  latents = model.edit(
+    start.caption, start.latents, boxes=new, imagine_later=True
+  )
+  return Edit(start, latents, box.label, box)
+
+
+def recoloured(model: api.Kaleido, start: Start, random: Random) -> Edit | None:
+  """The first thing has another colour, in words."""
+  if start.said.things[0].colour is not None:
+    return None
+  first, *rest = start.told.things
+  used = {thing.colour for thing in start.told.things}
+  colour = str(random.choice([c for c in drawing.TINTS if c not in used]))
+  first = dataclasses.replace(first, colour=colour)
+  facts = dataclasses.replace(start.told, things=(first, *rest))
+  return Edit(start, _retold(model, start, facts), wording.label(first))
+
+
+def toned(model: api.Kaleido, start: Start, random: Random) -> Edit | None:
+  """The background has another tone, in words."""
+  if start.said.tone is not None:
+    return None
+  tone = _another(start.told.tone, random)
+  facts = dataclasses.replace(start.told, tone=tone)
+  return Edit(start, _retold(model, start, facts), tone)
+
+
+def swatched(model: api.Kaleido, start: Start, random: Random) -> Edit | None:
+  """The background has another tone, in its swatches and nowhere else."""
+  tone = _another(start.told.tone, random)
+  old, new = (
+    np.mean(drawing.GROUNDS[name], 0) for name in (start.told.tone, tone)
+  )
+  (new,) = set(colors.of(np.full((4, 4, 3), new, np.uint8)))
+  shows = [
+    np.abs(np.subtract(colors.rgb(i), old)).max() < NEAR
+    for i in start.latents.colors
+  ]
+  if not any(shows):
+    return None
+  swatches = [
+    new if shown else i
+    for shown, i in zip(shows, start.latents.colors, strict=True)
+  ]
+  latents = model.edit(start.caption, start.latents, colors=swatches)
+  return Edit(start, latents, tone)
+
+
+def _retold(model: api.Kaleido, start: Start, facts: Facts) -> Latents:
+  text = wording.text(facts)
+  return model.edit(start.caption, start.latents, text=text, imagine_later=True)
+
+
+def _another(tone: str, random: Random) -> str:
+  return str(random.choice([t for t in drawing.GROUNDS if t != tone]))
+
+
+def _places(box: Box) -> Iterator[Box]:
+  """A box of this size, wherever it fits in."""
+  width, height = box.x2 - box.x1, box.y2 - box.y1
+  for x, y in itertools.product(range(0, LIMIT, LIMIT // LINES), repeat=2):
+    if x + width <= LIMIT and y + height <= LIMIT:
+      there = dict(x1=x, y1=y, x2=x + width, y2=y + height)
+      yield dataclasses.replace(box, **there).snapped(LINES)
+
+
+def _middle(box: Box) -> tuple[float, float]:
+  return (box.x1 + box.x2) / 2, (box.y1 + box.y2) / 2

@@ -1,0 +1,211 @@
+"""How far an edit of latents reaches into the picture, on held-out captions.
+
+  python -m benchmarks.shapes_edited --workdir=pretrained:shapes
+
+Latents are imagined and drawn, then edited and drawn again from the same noise;
+the generator's own segmentation (`data/shapes/seeing.py`) says what is there.
+
+  box      a thing's box is moved by a quarter of the picture or more; what
+           comes later, the colours, is imagined again. IoU of the edited box
+           and that of what is seen in its colour; how much the background, out
+           of all boxes, changes, beside the same latents from other noise and
+           a fresh sample of the caption.
+  text     another colour for a thing, or another tone for the background, where
+           the caption leaves them open; the rest is imagined again. Share of
+           pictures that show it.
+  colours  the swatches of the background turned into another tone's, and
+           nothing else. Share of pictures whose background has that tone.
+  noise    eight noises under one set of latents, beside eight sets: share of
+           what the first latents name that is there, of pictures in their tone.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image
+
+from benchmarks import shape_edits
+from benchmarks.shape_edits import Edit, Start
+from kaleido_jax import api, sheet
+from kaleido_jax.data.shapes import seeing
+from kaleido_jax.latents import Box, Latents
+from kaleido_jax.latents.segments import LIMIT
+from kaleido_jax.metrics.placed import box_iou
+
+
+class Bench:
+  """Draws under one guidance weight, and keeps the first pairs for a look."""
+
+  def __init__(self, model: api.Kaleido, guidance: float):
+    self._model, self._guidance = model, guidance
+    self.tiles: list[sheet.Tile] = []
+
+  def draw(self, captions, latents: Sequence[Latents], **options) -> np.ndarray:
+    return self._model.render(
+      captions, latents, guidance=self._guidance, **options
+    )
+
+  def edits(self, edit: Callable, some: Sequence[Start]) -> list[Edit]:
+    random = np.random.default_rng(0)
+    found = (edit(self._model, start, random) for start in some)
+    return [each for each in found if each is not None]
+
+  def before(self, edits: Sequence[Edit]) -> np.ndarray:
+    return self.draw(
+      [edit.start.caption for edit in edits],
+      [edit.start.latents for edit in edits],
+    )
+
+  def after(self, edits: Sequence[Edit], **options) -> np.ndarray:
+    return self.draw(
+      [edit.start.caption for edit in edits],
+      [edit.latents for edit in edits],
+      **options,
+    )
+
+  def look(self, what: str, edits: Sequence[Edit], old, new) -> None:
+    for edit, was, now in list(zip(edits, old, new, strict=True))[:4]:
+      self.tiles += [
+        sheet.Tile(was, edit.start.caption, edit.start.latents),
+        sheet.Tile(now, f'{what}: {edit.wanted}', edit.latents),
+      ]
+
+
+def boxes(bench: Bench, some: Sequence[Start], count: int) -> None:
+  edits = bench.edits(shape_edits.moved, some)[:count]
+  old, new = bench.before(edits), bench.after(edits)
+  bench.look('box', edits, old, new)
+  noise = bench.after(edits, seed=1)
+  fresh = bench.draw([edit.start.caption for edit in edits], None, seed=2)
+  print(
+    f'box: {len(edits)} edits, {iou(new, edits)}; background changes by '
+    f'{change(old, new, edits):.1f} grey levels, from other noise by '
+    f'{change(new, noise, edits):.1f}, a fresh sample is '
+    f'{change(old, fresh, edits):.1f} away; unedited boxes '
+    f'{iou(old, [e._replace(box=_of(e.start.latents, e)) for e in edits])}',
+    flush=True,
+  )
+
+
+def words(bench: Bench, some: Sequence[Start], count: int) -> None:
+  edits = bench.edits(shape_edits.recoloured, some)[:count]
+  new = bench.after(edits)
+  bench.look('text', edits[:4], bench.before(edits[:4]), new[:4])
+  hits = [e.wanted in labels(x) for e, x in zip(edits, new, strict=True)]
+  tints = [
+    any(label.startswith(e.wanted.split()[0]) for label in labels(x))
+    for e, x in zip(edits, new, strict=True)
+  ]
+  print(
+    f'text: {len(edits)} new colours of a thing, {np.mean(hits):.1%} with its '
+    f'shape, {np.mean(tints):.1%} of any',
+    flush=True,
+  )
+
+
+def tones(bench: Bench, name: str, edit: Callable, some, count: int) -> None:
+  edits = bench.edits(edit, some)[:count]
+  new = bench.after(edits)
+  bench.look(name, edits[:4], bench.before(edits[:4]), new[:4])
+  hits = [seeing.tone(x) == e.wanted for e, x in zip(edits, new, strict=True)]
+  print(
+    f'{name}: {len(edits)} new tones of the background, {np.mean(hits):.1%}',
+    flush=True,
+  )
+
+
+def noises(bench: Bench, some: Sequence[Start], count: int) -> None:
+  share: dict[str, list[float]] = {'one': [], 'eight': []}
+  tone: dict[str, list[bool]] = {'one': [], 'eight': []}
+  for start in some[:count]:
+    first, captions = start.latents, [start.caption] * 8
+    one = bench.draw(captions, [first.numbered(3, i) for i in range(8)])
+    eight = bench.draw(captions, None, seed=3)
+    for name, drawn in (('one', one), ('eight', eight)):
+      for picture in drawn:
+        there = labels(picture)
+        share[name] += [box.label in there for box in first.boxes]
+        tone[name].append(seeing.tone(picture) == start.told.tone)
+  print(
+    f'noise: {count} captions; of what their latents name eight noises show '
+    f'{np.mean(share["one"]):.1%}, eight latents '
+    f'{np.mean(share["eight"]):.1%}; its tone '
+    f'{np.mean(tone["one"]):.1%} and {np.mean(tone["eight"]):.1%}',
+    flush=True,
+  )
+
+
+def labels(picture: np.ndarray) -> list[str]:
+  return [seen.box.label for seen in seeing.things(picture)]
+
+
+def iou(pictures: np.ndarray, edits: Sequence[Edit]) -> str:
+  """Of the wanted box and the largest thing of its colour; 0 without any."""
+  found = []
+  for picture, edit in zip(pictures, edits, strict=True):
+    tint = edit.wanted.split()[0]
+    there = [s.box for s in seeing.things(picture) if s.colour == tint]
+    found.append(box_iou(max(there, key=_area), edit.box) if there else 0.0)
+  return (
+    f'mean IoU {np.mean(found):.3f} (median {np.median(found):.3f}, above .5 '
+    f'{np.mean(np.greater(found, 0.5)):.1%})'
+  )
+
+
+def _area(box: Box) -> int:
+  return (box.x2 - box.x1) * (box.y2 - box.y1)
+
+
+def _of(latents: Latents, edit: Edit) -> Box:
+  return next(box for box in latents.boxes if box.label == edit.wanted)
+
+
+def change(a: np.ndarray, b: np.ndarray, edits: Sequence[Edit]) -> float:
+  """Of what lies out of all boxes, old and new: mean, in grey levels."""
+  difference = np.abs(a.astype(np.float32) - b).mean(-1)
+  found = []
+  for levels, edit in zip(difference, edits, strict=True):
+    there = [*edit.start.latents.boxes, *edit.latents.boxes]
+    masks = [_wider(box).mask(*levels.shape) for box in there]
+    found.append(levels[~np.any(masks, 0)].mean())
+  return float(np.nanmean(found))
+
+
+def _wider(box: Box) -> Box:
+  """With the edge, which belongs to the thing as well."""
+  line = LIMIT // 32
+  return Box(
+    label=box.label,
+    x1=max(box.x1 - line, 0),
+    y1=max(box.y1 - line, 0),
+    x2=min(box.x2 + line, LIMIT),
+    y2=min(box.y2 + line, LIMIT),
+  )
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--workdir', default='pretrained:shapes')
+  parser.add_argument('--count', type=int, default=200)
+  parser.add_argument('--guidance', type=float, default=4.0)
+  parser.add_argument('--sheet', type=pathlib.Path, help='a PNG to look at')
+  args = parser.parse_args()
+
+  model = api.load(args.workdir, batch_size=50)
+  bench = Bench(model, args.guidance)
+  # Not every start can be edited in every way.
+  some = shape_edits.starts(model, 3 * args.count)
+  print(f'{model}, guidance {args.guidance:g}', flush=True)
+  boxes(bench, some, args.count)
+  words(bench, some, args.count)
+  tones(bench, 'text', shape_edits.toned, some, args.count)
+  tones(bench, 'colours', shape_edits.swatched, some, args.count)
+  noises(bench, some, args.count // 8)
+  if args.sheet:
+    Image.fromarray(sheet.draw(bench.tiles, columns=4)).save(args.sheet)
+
+
+if __name__ == '__main__':
+  main()

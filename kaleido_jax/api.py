@@ -23,6 +23,7 @@ from kaleido_jax import (
   loading,
   options,
   prompts,
+  reading,
   render,
   sharding,
 )
@@ -64,9 +65,9 @@ class Kaleido:
     self._batch_size = batch_size  # of a device
     self._parts = self._mesh.shape['data'] * self._mesh.shape['fsdp']
     lengths = dict(self.config.data.lengths)
-    self._length = self.words.length_of(lengths)
+    self._reader = reading.Reader(self.name, self.words, lengths)
     self._imagine = generate.build_imagine(
-      *(loaded.model, self._mesh, self._length),
+      *(loaded.model, self._mesh, self.words.length_of(lengths)),
       generate.grammar(self.words, self.config),
     )
     self._render = render.Render(self.config, loaded.model, self._mesh)
@@ -167,7 +168,7 @@ class Kaleido:
         self.asked(**each.settings)
         row = self._row_of(each)
         if row.latents is not None:
-          self._encoded([row])
+          self._reader.tokens(row.latents)
       except ValueError as error:
         if len(wanted) == 1:
           raise
@@ -179,21 +180,30 @@ class Kaleido:
     latents: Latents,
     *,
     imagine_later: bool = False,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
     **edits: Any,
   ) -> Latents:
     """`latents.replace(...)`, checked; what comes later is kept, or not.
 
-    imagine_later: the kinds behind the last edited one are imagined again. A
-    moved box contradicts old visual tokens; the same number draws new ones.
-    Kinds before it, and between edited ones, are kept.
+    imagine_later: the kinds behind the last edited one are imagined again, as
+    in `imagine`. A moved box contradicts old visual tokens; the same number
+    draws new ones. Kinds before it, and between edited ones, are kept.
     """
-    self._agree(latents)
+    self._reader.agree(latents)
     edited = latents.replace(**edits)
     changed = [k for k in self.words.kinds if edited[k.name] != latents[k.name]]
     edited.validate(changed)
     if not imagine_later or not changed or changed[-1] is self.words.kinds[-1]:
       return edited
-    (again,) = self.imagine(prompt, prefix=edited.upto(changed[-1].name))
+    (again,) = self.imagine(
+      prompt,
+      prefix=edited.upto(changed[-1].name),
+      temperature=temperature,
+      top_k=top_k,
+      top_p=top_p,
+    )
     return again
 
   def asked(self, **changed: Any) -> ConfigDict:
@@ -205,7 +215,7 @@ class Kaleido:
   ) -> list[Latents]:
     if not self.kinds:
       return [Latents().numbered(*row.number) for row in rows]
-    start = self._started(prefix)
+    start = self._reader.prefix(prefix)
     found: dict[int, Latents] = {}
     for places, chunk in batches.of(rows, self._parts, self._batch_size):
       tokens = self._imagine(
@@ -217,22 +227,9 @@ class Kaleido:
       strings = map(self.words.decode, np.asarray(tokens))
       for place, string in zip(places, strings, strict=False):
         # What is kept is as it was given, not as the model reads it.
-        latents = Latents(**{**self._fitting(string), **(prefix or {})})
+        latents = Latents(**{**self._reader.latents(string), **(prefix or {})})
         found[place] = latents.numbered(*rows[place].number)
     return [found[place] for place in range(len(rows))]
-
-  def _fitting(self, string: str) -> Latents:
-    """What the model wrote, without what it would not read again."""
-    lengths = dict(self.config.data.lengths)
-    while True:
-      string = string.replace('\ufffd', '')  # halves of letters
-      latents, _ = Latents.parse(string, self.words.kinds)
-      z, cut = self.words.encode_latents(latents, lengths)
-      if not cut:
-        return latents
-      string = self.words.decode(z)
-      # Words may be longer once more; fewer letters are not.
-      lengths = {n: v - 1 if n in cut else v for n, v in lengths.items()}
 
   def _rendered(self, rows: Sequence[Row], sample, watch) -> Pictures:
     pictures: dict[int, np.ndarray] = {}
@@ -240,7 +237,10 @@ class Kaleido:
     for places, chunk in batches.of(
       rows, self._parts, self._batch_size, apart=apart
     ):
-      z = self._spread(self._encoded(chunk)) if self.kinds else None
+      z = None
+      if self.kinds:
+        tokens = [self._reader.tokens(row.latents) for row in chunk]
+        z = self._spread(np.stack(tokens))
       ids, seeds, indices = self._placed(chunk)
       xs = self._render(
         *(self.params, ids, z, seeds, indices, sample),
@@ -253,13 +253,6 @@ class Kaleido:
   def _row_of(self, asked: Asked) -> Row:
     return self._row(asked.prompt, (asked.seed, asked.index), asked.latents)
 
-  def _agree(self, latents: Latents) -> None:
-    if list(latents) != list(self.kinds):
-      raise ValueError(
-        f'these latents have {list(latents)}, but {self.name} reads '
-        f'{list(self.kinds)}.'
-      )
-
   def _row(
     self, text: str, number: tuple[int, int], latents: Latents | None = None
   ) -> Row:
@@ -267,45 +260,9 @@ class Kaleido:
       if not 0 <= value < MOST[name]:
         raise ValueError(f'{name}={value} is not within 0..{MOST[name] - 1}.')
     if latents is not None:
-      self._agree(latents)
+      self._reader.agree(latents)
     ids = prompts.ids(text, self.words, self.config.data.caption_length)
     return Row(text, ids, latents, number)
-
-  def _started(self, prefix: Latents | None) -> np.ndarray:
-    """The tokens of a prefix and the separator behind it, padded."""
-    if prefix is None:
-      return generate.nothing(1)
-    given = [kind for kind in self.kinds if kind in prefix]
-    if list(self.kinds[: len(given)]) != list(prefix):
-      raise ValueError(
-        f'a prefix has the first of {list(self.kinds)}, in order; this one has '
-        f'{list(prefix)}.'
-      )
-    if len(given) == len(self.kinds):
-      raise ValueError('the prefix has all kinds: nothing is left to imagine.')
-    prefix.validate(self.words.kinds[: len(given)])
-    lengths = dict(self.config.data.lengths)
-    z, cut = self.words.encode_prefix(prefix, lengths)
-    self._refuse_long(prefix, cut)
-    return z[None]
-
-  def _encoded(self, rows: Sequence[Row]) -> np.ndarray:
-    lengths = dict(self.config.data.lengths)
-    found = []
-    for row in rows:
-      row.latents.validate([k for k in self.words.kinds if k.pieces])
-      z, cut = self.words.encode_latents(row.latents, lengths)
-      self._refuse_long(row.latents, cut)
-      found.append(z)
-    return np.stack(found)
-
-  def _refuse_long(self, latents: Latents, cut: Sequence[str]) -> None:
-    for kind in cut:
-      raise ValueError(
-        f'the {kind} of these latents is longer than the '
-        f'{self.config.data.lengths[kind]} tokens that the model has seen: '
-        f'{latents.to_strings()[kind][:60]}... Shorten it.'
-      )
 
   def _placed(self, rows: Sequence[Row]) -> tuple[Array, Array, Array]:
     """Captions, seeds and indices on the devices."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from kaleido_jax.generate import FILLING
 from kaleido_jax.latents import Latents
-from kaleido_jax.pictures import MOST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ def of(
       last = chunk[-1]
       # With numbers that nobody asks for: filling is no copy of a picture.
       filling = [
-        dataclasses.replace(last, number=(last.number[0], MOST['index'] + i))
+        dataclasses.replace(last, number=(last.number[0], FILLING + i))
         for i in range(parts * each - len(some))
       ]
       yield some, chunk + filling

@@ -29,6 +29,7 @@ from kaleido_jax.models.kaleido import Kaleido
 # Streams of randomness of one image: its latents and its noise are drawn apart,
 # so that edited latents meet the same noise.
 LATENTS, NOISE = 0, 1
+FILLING = 2**30  # numbers of images that only fill a batch up, from here on
 
 
 def build_imagine(

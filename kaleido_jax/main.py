@@ -12,6 +12,7 @@ import pathlib
 import re
 import sys
 import traceback
+from collections.abc import Iterator
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -95,6 +96,36 @@ def define_config(argv: list[str]) -> None:
     'a field with --config.NAME=VALUE.',
     lock_config=True,
   )
+
+
+def parse(argv: list[str]) -> list[str]:
+  """Flags, or what is wrong with them in a sentence."""
+  with _refusing():
+    rest = flags.FLAGS(argv)
+    # A file that cannot be loaded is told of when it is touched, not before.
+    getattr(flags.FLAGS['config'].value, 'keys', None)
+    return rest
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+  """Ends the program with a sentence if flags, or their files, are wrong."""
+  try:
+    yield
+    return
+  except (AttributeError, KeyError) as error:
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    if 'ml_collections' not in raised_in:
+      raise
+    said = error.args[0]
+    said = said.args[0] if isinstance(said, KeyError) else said
+    wrong = f'there is no such field: {" ".join(str(said).split())}'
+  except (flags.Error, ValueError, OSError) as error:
+    wrong = str(error).rstrip()
+    if 'Traceback' in wrong:  # of a configuration's own error
+      wrong = wrong.rpartition('Error: ')[2]
+  print(f'error: {wrong}', file=sys.stderr)
+  sys.exit(MISTAKE)
 
 
 def main(argv: list[str]) -> None:
@@ -188,9 +219,6 @@ if __name__ == '__main__':
   absl_logging.get_absl_handler().addFilter(
     lambda record: 'orbax' not in record.pathname or record.levelno > 20
   )
-  try:
+  with _refusing():
     define_config(sys.argv[1:])
-  except (ValueError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(MISTAKE)
-  app.run(main)
+  app.run(main, flags_parser=parse)

@@ -20,11 +20,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+from kaleido_jax.generate import FILLING
 from kaleido_jax.latents import Latents
 from kaleido_jax.latents.latents import Kind
 
 CHUNK = 'kaleido_jax'
-MOST = {'seed': 2**32, 'index': 2**30}  # numbers are below
+MOST = {'seed': 2**32, 'index': FILLING}  # numbers are below
 
 
 class Asked(NamedTuple):

@@ -147,7 +147,8 @@ class Render:
 
     estimate = denoiser.model(network, prediction=self._prediction)
     keys = generate.keys(seed, indices, generate.NOISE)
-    return steering.denoise(plan, numbers, estimate, conditions, keys)
+    counted = indices < generate.FILLING
+    return steering.denoise(plan, numbers, estimate, conditions, keys, counted)
 
   def _noise(self, seed, indices):
     keys = generate.keys(seed, indices, generate.NOISE)

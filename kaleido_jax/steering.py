@@ -97,8 +97,9 @@ def denoise(
   estimate: Model,
   conditions: Conditions,
   keys: Key[Array, ' b'],
+  counted: Bool[Array, ' b'] | None = None,
 ) -> Denoiser:
-  """A denoiser that is guided as planned."""
+  """A denoiser that is guided as planned; `counted` is of no filling."""
   ladder = [conditions.null, _annealed(made, given, conditions, keys)]
   weights = [given['weight']]
   if 'apart' in made.methods:
@@ -117,7 +118,7 @@ def denoise(
     rescale=given['rescale']['amount'] if 'rescale' in made.methods else None,
   )
   if 'particles' in made.methods:
-    found = guidance.particles(found, **given['particles'])
+    found = guidance.particles(found, **given['particles'], counted=counted)
   return denoiser.THRESHOLDS[made.threshold](found, **given['threshold'])
 
 

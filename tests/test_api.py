@@ -217,6 +217,7 @@ def test_methods_are_named_with_the_numbers_that_differ(model, seven):
     (lambda m, z: m.render('a', z, seed=2**32), 'seed=4294967296 is not'),
     (lambda m, z: m.render('a', z.replace(colors=(1, 2))), '2 ids, not 16'),
     (lambda m, z: m.edit('a', z.upto('text'), text='b'), 'reads'),
+    (lambda m, z: m.render('a', z.replace(text='a ☃')), "text .* has '☃'"),
     (lambda m, z: m.render('a', z, solver='euler'), "'euler' is not one of"),
     (lambda m, z: m.render('a', z, steps=0), 'num_steps=0 is not between'),
     (
@@ -261,3 +262,12 @@ def test_a_side_between_two_lines_is_drawn_on_the_nearer_one(model, seven):
   np.testing.assert_array_equal(
     model.render(PROMPT, between), model.render(PROMPT, on)
   )
+
+
+def test_particles_push_no_filling(folder, model, seven):
+  """Three rows on eight devices are filled up, and drawn as on one."""
+  spread = api.Kaleido(loading.load(folder, jax.devices()))
+  options = {'particles': {'weight': 5.0}, 'steps': 8}
+  one, eight = (m.render(PROMPT, seven[:3], **options) for m in (model, spread))
+  assert apart(one, eight) <= 0.01
+  assert (one != model.render(PROMPT, seven[:3], steps=8)).any()

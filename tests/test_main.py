@@ -64,13 +64,16 @@ def test_a_field_is_overridden_and_a_variant_chosen(tmp_path):
     (['--config.model.decodr.width=3'], 'decodr'),
     (['--config=configs/toy.py:mbm'], "'mbm' is not 'mdm'"),
     (['--config=configs/tyo.py'], 'tyo.py'),
+    (['--config=configs/toy.py', '--config.eta=much'], 'could not convert'),
+    (['--config=configs/toy.py', '--config.etta=1'], "no such field: 'etta'"),
     (['--config=configs/toy.py', '--mode=extract'], 'data.store=FOLDER'),
   ],
 )
 def test_mistakes_end_with_a_sentence(args, message):
   done = call(*args)
-  assert done.returncode != 0
+  assert done.returncode == 2
   assert re.search(message, done.stderr + done.stdout, re.DOTALL)
+  assert 'Traceback' not in done.stderr
 
 
 @pytest.mark.parametrize(

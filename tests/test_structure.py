@@ -28,6 +28,7 @@ HOUSE = (
     'options',
     'batches',
     'prompts',
+    'reading',
     'pictures',
     'loading',
     'exported',

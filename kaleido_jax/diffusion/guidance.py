@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from kaleido_jax.arrays import Array, Images
 from kaleido_jax.diffusion.cads import ramp
@@ -264,18 +264,21 @@ def dynamic(
   )
 
 
-def particles(denoiser: Denoiser, weight: Weight) -> Denoiser:
+def particles(
+  denoiser: Denoiser, weight: Weight, counted: Bool[Array, ' b'] | None = None
+) -> Denoiser:
   """Pushes the images of one prompt apart (arXiv:2310.13102).
 
   Adds weight * grad log Phi(x_1 .. x_b) to the score of each. The only method
-  here by which an image depends on its neighbours.
+  here by which an image depends on its neighbours; those that are not counted
+  push nobody.
   """
 
   def edit(x0s, xs, point):
     if xs[-1].shape[0] < 2:
       return x0s
     scale = jnp.asarray(valued(weight, point))
-    pushes = jax.grad(log_potential)(xs)
+    pushes = jax.grad(log_potential)(xs, counted)
     # x_0 = (x_t + sigma^2 score) / alpha
     return tuple(
       x0 + expand(scale * sigma**2 / alpha, x0) * push
@@ -287,7 +290,9 @@ def particles(denoiser: Denoiser, weight: Weight) -> Denoiser:
   return then(denoiser, edit)
 
 
-def log_potential(xs: Images) -> Float[Array, '']:
+def log_potential(
+  xs: Images, counted: Bool[Array, ' b'] | None = None
+) -> Float[Array, '']:
   """log Phi = -sum_(i<j) exp(-|x_i - x_j|^2 / h): high where all are far apart.
 
   h is the median squared distance over log b, a kernel of 1 / b at the median.
@@ -297,9 +302,15 @@ def log_potential(xs: Images) -> Float[Array, '']:
   squares = jnp.square(flat).sum(1)
   products = jnp.matmul(flat, flat.T, precision='highest')
   distances = squares[:, None] + squares - 2 * products
-  pairs = distances[np.triu_indices(len(flat), 1)]
-  h = jax.lax.stop_gradient(jnp.median(pairs)) / np.log(len(flat))
-  return -jnp.exp(-pairs / jnp.maximum(h, TINY)).sum()
+  one, other = np.triu_indices(len(flat), 1)
+  pairs = distances[one, other]
+  if counted is None:
+    counted = jnp.ones(len(flat), bool)
+  both = counted[one] & counted[other]
+  number = jnp.maximum(counted.sum(), 2)
+  middle = jnp.nanmedian(jnp.where(both, pairs, jnp.nan))
+  h = jnp.nan_to_num(jax.lax.stop_gradient(middle)) / jnp.log(number)
+  return -jnp.where(both, jnp.exp(-pairs / jnp.maximum(h, TINY)), 0).sum()
 
 
 def _map(function: Callable[..., X], *pyramids: Images) -> Images:

@@ -85,3 +85,14 @@ def test_one_particle_is_alone_and_equal_ones_are_finite():
   for x in (jnp.ones((1, 2)), jnp.ones((4, 2))):
     pushed = estimate(guidance.particles(free, 5.0), point, (x,))
     close(pushed, estimate(free, point, (x,)), 1e-4)
+
+
+def test_those_that_are_not_counted_push_nobody():
+  x = jax.random.normal(jax.random.key(0), (6, 3))
+  counted = jnp.array([True, False, True, True, False, True])
+  (alone,) = jax.grad(guidance.log_potential)((x[counted],))
+  (push,) = jax.grad(guidance.log_potential)((x,), counted)
+  np.testing.assert_allclose(push[counted], alone, atol=1e-6)
+  np.testing.assert_allclose(push[~counted], 0, atol=1e-7)
+  (one,) = jax.grad(guidance.log_potential)((x,), jnp.arange(6) < 1)
+  np.testing.assert_allclose(one, 0, atol=1e-7)

@@ -215,9 +215,11 @@ if __name__ == '__main__':
   absl_logging.set_verbosity(absl_logging.INFO)
   # Or each start tells which accelerators this machine does not have.
   logging.getLogger('jax').setLevel('WARNING')
-  # Orbax tells thirty things of every checkpoint.
+  # Orbax tells thirty things of every checkpoint, and warns of reading.
   absl_logging.get_absl_handler().addFilter(
-    lambda record: 'orbax' not in record.pathname or record.levelno > 20
+    lambda record: (
+      'orbax' not in record.pathname or record.levelno > logging.WARNING
+    )
   )
   with _refusing():
     define_config(sys.argv[1:])

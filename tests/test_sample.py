@@ -1,6 +1,8 @@
 """Lists of pictures: interrupted, shared, edited, mistaken."""
 
 import json
+import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -219,6 +221,21 @@ def test_a_workdir_is_asked_for():
   assert done.returncode == 2 and 'Give --workdir' in done.stderr + done.stdout
   done = call('--workdir=nowhere', '--prompt=a star')
   assert done.returncode == 2 and 'is no workdir of a run' in done.stderr
+
+
+@pytest.mark.parametrize('saved', [(), ('500.orbax-checkpoint-tmp',)])
+def test_a_run_before_its_first_save_is_a_sentence(folder, tmp_path, saved):
+  workdir = tmp_path / 'run'
+  (workdir / 'checkpoints').mkdir(parents=True)
+  shutil.copy(pathlib.Path(folder) / 'config.json', workdir)
+  for name in saved:
+    (workdir / 'checkpoints' / name / 'ema').mkdir(parents=True)
+  done = call(f'--workdir={workdir}', '--prompt=a star', f'--out={tmp_path}/o')
+  assert done.returncode == 2, done.stderr
+  assert (
+    'Traceback' not in done.stderr and 'no complete checkpoint' in done.stderr
+  )
+  assert not (tmp_path / 'o').exists()
 
 
 def call(*flags):

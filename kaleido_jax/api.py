@@ -9,6 +9,7 @@ not on what is drawn beside it, nor on how many devices draw.
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from kaleido_jax import (
   generate,
   loading,
   options,
+  pictures,
   prompts,
   reading,
   render,
@@ -206,6 +208,34 @@ class Kaleido:
     )
     return again
 
+  def recall(self, file: str | pathlib.Path) -> Asked:
+    """How a PNG of ours came about; `draw` does it again.
+
+    To change something: `render(asked.prompt, asked.latents, guidance=7.0)`.
+    """
+    return pictures.asked_of(pathlib.Path(file), self.words.kinds)
+
+  def save(
+    self,
+    file: str | pathlib.Path,
+    image: UInt8[np.ndarray, 'h w 3'],
+    prompt: str,
+    latents: Latents,
+    **changed: Any,
+  ) -> None:
+    """Writes a PNG that remembers how it came about.
+
+    changed: what `render` was told beside the prompt and the latents.
+    """
+    seed, index = latents.number or (0, 0)
+    asked = Asked(
+      *(prompt, latents, seed, index),
+      settings=options.settings(self.asked(**changed)),
+      model=self.name,
+      step=self.step,
+    )
+    pictures.save(pathlib.Path(file), image, asked)
+
   def asked(self, **changed: Any) -> ConfigDict:
     """config.sample with what a request says; refuses what cannot be done."""
     return options.asked(self.config, changed)
@@ -232,7 +262,7 @@ class Kaleido:
     return [found[place] for place in range(len(rows))]
 
   def _rendered(self, rows: Sequence[Row], sample, watch) -> Pictures:
-    pictures: dict[int, np.ndarray] = {}
+    found: dict[int, np.ndarray] = {}
     apart = 'particles' in sample.methods
     for places, chunk in batches.of(
       rows, self._parts, self._batch_size, apart=apart
@@ -247,8 +277,8 @@ class Kaleido:
         watch and self._shown(watch, sample, places),
       )
       drawn = generate.pictures(self.config, xs)
-      pictures |= dict(zip(places, drawn, strict=False))
-    return np.stack([pictures[place] for place in range(len(rows))])
+      found |= dict(zip(places, drawn, strict=False))
+    return np.stack([found[place] for place in range(len(rows))])
 
   def _row_of(self, asked: Asked) -> Row:
     return self._row(asked.prompt, (asked.seed, asked.index), asked.latents)

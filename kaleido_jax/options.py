@@ -1,11 +1,17 @@
 """What a request changes of config.sample, by name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from kaleido_jax import render, steering
+
+# What a picture remembers of config.sample, beside its methods.
+SETTINGS = (
+  *('guidance', 'steps', 'solver', 'spacing'),
+  *('threshold', 'quantile', 'ceiling', 'temperature', 'top_k', 'top_p'),
+)
 
 
 def asked(config: ConfigDict, changed: Mapping[str, Any]) -> ConfigDict:
@@ -30,6 +36,28 @@ def asked(config: ConfigDict, changed: Mapping[str, Any]) -> ConfigDict:
   sample.methods = tuple(sorted(methods))
   render.check(sample, config.diffusion.num_times)
   return sample
+
+
+def settings(
+  sample: ConfigDict, own: Mapping[str, Any] = {}, said: Sequence[str] = ()
+) -> dict[str, Any]:
+  """How a picture is drawn: as flags say, or as it remembers, or as ever."""
+  said = {field.removeprefix('sample.').partition('.')[0] for field in said}
+
+  def chosen(name: str):
+    if name in own and name not in said:
+      return own[name]
+    value = sample[name]
+    return value.to_dict() if isinstance(value, ConfigDict) else value
+
+  found = {name: chosen(name) for name in SETTINGS}
+  found['methods'] = sorted(chosen('methods'))
+  found |= {
+    name: chosen(name) for name in found['methods'] if name in steering.METHODS
+  }
+  return found | {
+    n: v for n, v in own.items() if n not in {*found, *steering.METHODS}
+  }
 
 
 def _update(section: ConfigDict, values: Any, path: str = '') -> None:

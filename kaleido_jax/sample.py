@@ -14,7 +14,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,17 +23,11 @@ from absl import logging
 from ml_collections import ConfigDict
 from PIL import Image
 
-from kaleido_jax import api, pictures, prompts, sheet
+from kaleido_jax import api, options, pictures, prompts, sheet
 from kaleido_jax.latents.latents import Kind
 from kaleido_jax.pictures import Asked
-from kaleido_jax.steering import METHODS
 
 SHOWN = 64  # pictures on the sheet
-# What a picture remembers of config.sample, beside its methods.
-SETTINGS = (
-  *('guidance', 'steps', 'solver', 'spacing'),
-  *('threshold', 'quantile', 'ceiling', 'temperature', 'top_k', 'top_p'),
-)
 
 
 class Request(NamedTuple):
@@ -65,7 +59,7 @@ def run(config: ConfigDict, *, workdir: str, **flags: Any) -> None:
         '%r was drawn by %s, step %s; this is %s',
         *(each.prompt, each.model, each.step, model),
       )
-    own = settings(config.sample, each.settings, request.said)
+    own = options.settings(config.sample, each.settings, request.said)
     wanted.append(each._replace(settings=own, model=name, step=model.step))
   model.check(wanted)
 
@@ -128,24 +122,6 @@ def asked(request: Request, kinds: Sequence[Kind]) -> list[Asked]:
     for text in texts
     for index in range(num)
   ]
-
-
-def settings(
-  sample: ConfigDict, own: Mapping[str, Any], said: Sequence[str]
-) -> dict[str, Any]:
-  """How a picture is drawn: as flags say, or as it remembers, or as ever."""
-  said = {field.removeprefix('sample.').partition('.')[0] for field in said}
-
-  def chosen(name: str):
-    if name in own and name not in said:
-      return own[name]
-    value = sample[name]
-    return value.to_dict() if isinstance(value, ConfigDict) else value
-
-  found = {name: chosen(name) for name in SETTINGS}
-  found['methods'] = sorted(chosen('methods'))
-  found |= {name: chosen(name) for name in found['methods'] if name in METHODS}
-  return found | {n: v for n, v in own.items() if n not in {*found, *METHODS}}
 
 
 def default_folder(name: str, wanted: Sequence[Asked]) -> str:

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import small_models
+from PIL import Image
 
 from kaleido_jax import api, loading
 from kaleido_jax.data.shapes import Shapes
@@ -271,3 +272,14 @@ def test_particles_push_no_filling(folder, model, seven):
   one, eight = (m.render(PROMPT, seven[:3], **options) for m in (model, spread))
   assert apart(one, eight) <= 0.01
   assert (one != model.render(PROMPT, seven[:3], steps=8)).any()
+
+
+def test_a_png_remembers_and_is_drawn_again(model, seven, tmp_path):
+  options = {'guidance': 3.0, 'steps': 6, 'cads': {'scale': 0.2}}
+  (image,) = model.render(PROMPT, seven[2], **options)
+  model.save(tmp_path / 'a.png', image, PROMPT, seven[2], **options)
+  np.testing.assert_array_equal(Image.open(tmp_path / 'a.png'), image)
+  asked = model.recall(tmp_path / 'a.png')
+  assert asked.latents == seven[2] and asked.latents.number == (3, 2)
+  (again,), _ = model.draw([asked], model.asked(**asked.settings))
+  np.testing.assert_array_equal(again, image)

@@ -12,7 +12,7 @@ import small_models
 import small_runs
 from PIL import Image
 
-from kaleido_jax import api, loading, pictures, prompts, sample
+from kaleido_jax import api, loading, options, pictures, prompts, sample
 from kaleido_jax.latents import named
 from kaleido_jax.pictures import Asked
 
@@ -117,13 +117,13 @@ def test_a_picture_can_be_handed_back(folder, drawn, tmp_path):
 def test_flags_say_otherwise_even_if_they_say_what_is_usual(folder):
   config = loading.config_of(folder).sample
   own = {'guidance': 1.5, 'methods': ['cads'], 'cads': {'scale': 0.1}}
-  remembered = sample.settings(config, own, [])
+  remembered = options.settings(config, own, [])
   assert remembered['guidance'] == 1.5 and remembered['steps'] == config.steps
   assert remembered['cads'] == {'scale': 0.1}
-  said = sample.settings(config, own, ['sample.guidance', 'sample.cads.scale'])
+  said = options.settings(config, own, ['sample.guidance', 'sample.cads.scale'])
   assert said['guidance'] == config.guidance
   assert said['cads'] == config.cads.to_dict()
-  without = sample.settings(config, own, ['sample.methods'])
+  without = options.settings(config, own, ['sample.methods'])
   assert without['methods'] == [] and 'cads' not in without
 
 

@@ -17,11 +17,8 @@ import sys
 
 import jax
 import jax.numpy as jnp
-import matplotlib
-import numpy as np
-
-matplotlib.use('Agg')
 import matplotlib.pyplot as plt
+import numpy as np
 from PIL import Image
 
 from kaleido_jax import api
@@ -72,18 +69,17 @@ def exact(label, weight, *, latent):
   return np.asarray(draw(modes, float(weight), keys))
 
 
-def trained():
-  """The same of two runs in runs/: the baseline, and Kaleido."""
-  folders = {'mdm': ROOT / 'runs/toy-mdm', '': ROOT / 'runs/toy'}
+def trained(baseline: str, kaleido: str, num: int = NUM_TRAINED):
+  """The same of two runs, by their workdirs."""
   models = {
-    v: api.load(str(folder), batch_size=NUM_TRAINED)
-    for v, folder in folders.items()
+    latent: api.load(folder, batch_size=num)
+    for latent, folder in ((False, baseline), (True, kaleido))
   }
 
   def samples(label, weight, *, latent):
-    model, seed = models['' if latent else 'mdm'], ord(label)
+    model, seed = models[latent], ord(label)
     caption = f'class {label.lower()}'
-    wanted = [Asked(caption, seed=seed, index=i) for i in range(NUM_TRAINED)]
+    wanted = [Asked(caption, seed=seed, index=i) for i in range(num)]
     points, _ = model.draw(wanted, model.asked(guidance=float(weight)))
     return points
 
@@ -128,27 +124,24 @@ def panel(axes, weight, samples, *, latent):
     axes.spines[side].set_visible(False)
 
 
-def main():
-  learned = '--trained' in sys.argv[1:]
-  samples = trained() if learned else exact
-  target = (
-    ROOT / 'docs' / ('trained_toy.png' if learned else 'guidance_toy.png')
-  )
+def compare(samples, weights=WEIGHTS) -> plt.Figure:
+  """A row without latents and a row with them, a column for each weight."""
   figure, rows = plt.subplots(
-    2, len(WEIGHTS), figsize=(8, 3.7), sharex=True, sharey=True
+    2, len(weights), figsize=(8, 3.7), sharex=True, sharey=True
   )
+  plt.close(figure)  # or a notebook shows it twice
   names = {
     False: 'class\nalone',
     True: 'class and\nsubclass\nlatent',
   }
   for row, latent in zip(rows, names, strict=True):
-    for axes, weight in zip(row, WEIGHTS, strict=True):
+    for axes, weight in zip(row, weights, strict=True):
       panel(axes, weight, samples, latent=latent)
     row[0].set_ylabel(
       names[latent], rotation=0, ha='center', va='center', fontsize=10,
       labelpad=30,
     )  # fmt: skip
-  for axes, weight in zip(rows[0], WEIGHTS, strict=True):
+  for axes, weight in zip(rows[0], weights, strict=True):
     axes.set_title(f'guidance {weight}', fontsize=10, pad=8)
   figure.text(
     0.55, 0.015,
@@ -157,7 +150,16 @@ def main():
     ha='center', fontsize=8, color=GREY,
   )  # fmt: skip
   figure.subplots_adjust(0.11, 0.09, 0.995, 0.91, wspace=0.05, hspace=0.1)
-  figure.savefig(target, dpi=200)
+  return figure
+
+
+def main():
+  if '--trained' in sys.argv[1:]:
+    runs, target = ROOT / 'runs', ROOT / 'docs/trained_toy.png'
+    samples = trained(str(runs / 'toy-mdm'), str(runs / 'toy'))
+  else:
+    samples, target = exact, ROOT / 'docs/guidance_toy.png'
+  compare(samples).savefig(target, dpi=200)
   # A palette of 64 colours takes a third of the bytes.
   Image.open(target).convert('RGB').quantize(64).save(target, optimize=True)
   print(f'wrote {target}')

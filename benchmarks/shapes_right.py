@@ -58,6 +58,18 @@ def judge(said: Facts, picture: np.ndarray, latents: Any) -> Verdict:
   )
 
 
+def measure(
+  model: api.Kaleido, guidance: float, count: int
+) -> tuple[list[Verdict], list[sheet.Tile]]:
+  """Draws, judges, and shows the first few."""
+  said = captions(count, model.config.image_shapes[0][0])
+  texts = [wording.caption(facts) for facts in said]
+  wanted = [Asked(text, index=index) for index, text in enumerate(texts)]
+  drawn, latents = model.draw(wanted, model.asked(guidance=guidance))
+  tiles = map(sheet.Tile, drawn[:24], texts, latents)
+  return list(map(judge, said, drawn, latents)), list(tiles)
+
+
 def table(weight: float, verdicts: list[Verdict]) -> str:
   def share(values) -> str:
     values = list(values)
@@ -84,16 +96,12 @@ def main() -> None:
   args = parser.parse_args()
 
   model = api.load(str(args.workdir), batch_size=50)
-  said = captions(args.count, model.config.image_shapes[0][0])
-  texts = [wording.caption(facts) for facts in said]
-  wanted = [Asked(text, index=index) for index, text in enumerate(texts)]
-  print(f'{model}, {len(said)} captions')
+  print(f'{model}, {args.count} captions')
   for weight in map(float, args.weights.split(',')):
-    drawn, latents = model.draw(wanted, model.asked(guidance=weight))
-    print(table(weight, list(map(judge, said, drawn, latents))), flush=True)
-    tiles = map(sheet.Tile, drawn[:24], texts, latents)
+    verdicts, tiles = measure(model, weight, args.count)
+    print(table(weight, verdicts), flush=True)
     path = args.workdir / f'right_{weight:g}.png'
-    Image.fromarray(sheet.draw(list(tiles))).save(path)
+    Image.fromarray(sheet.draw(tiles)).save(path)
 
 
 if __name__ == '__main__':

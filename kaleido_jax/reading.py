@@ -68,7 +68,7 @@ class Reader:
         return latents
       string = self._words.decode(z)
       # Words may be longer once more; fewer letters are not.
-      lengths = {n: v - 1 if n in cut else v for n, v in lengths.items()}
+      lengths = {n: max(v - (n in cut), 0) for n, v in lengths.items()}
 
   def _strange(self, text: str) -> str | None:
     return HALF if HALF in text else self._words.strange(text)

@@ -20,7 +20,7 @@ import math
 from collections.abc import Mapping
 
 # How many things; in percent, as is all that follows.
-COUNTS = {1: 45, 2: 40, 3: 15}
+COUNTS = {1: 60, 2: 30, 3: 10}
 
 SHAPES = """
        circle  square  star  heart  cross  drop  leaf  pill

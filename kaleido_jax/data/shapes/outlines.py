@@ -16,8 +16,8 @@ from jaxtyping import Float
 
 Grid = Float[np.ndarray, '*grid']
 
-POINTS = 5  # of the star
-_RAYS = 420  # divisible by 4 and 5: rays hit every tip
+POINTS = 6  # of the star
+_RAYS = 420  # divisible by 4 and 6: rays hit every tip
 
 
 def circle(x: Grid, y: Grid) -> Grid:
@@ -65,7 +65,7 @@ def star(x: Grid, y: Grid) -> Grid:
   angle -= wedge * np.rint(angle * (1 / wedge))
   np.abs(angle, out=angle)
   radius = np.hypot(x, y)
-  valley = 0.76 * np.exp(0.5j * wedge)
+  valley = 0.75 * np.exp(0.5j * wedge)
   normal = np.array([valley.imag, 1 - valley.real]) / abs(1 - valley)
   # (r cos a, r sin a) . normal is one cosine.
   turn = float(np.arctan2(normal[1], normal[0]))

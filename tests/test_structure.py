@@ -45,6 +45,7 @@ HOUSE = (
     'boards',
   ),
   (
+    'metrics.features',
     'extract',
     'data',
     'convert',
@@ -95,6 +96,7 @@ OWNERS = {
     *('models', 'convert', 'train', 'state', 'data', 'api'),
     *('initial', 'origins', 'exported'),  # trees by their paths
     'sharding',  # where the axes lie that models name
+    'metrics.features',
   ),
 }
 
@@ -132,7 +134,9 @@ def own_imports(path: pathlib.Path) -> set[str]:
 
 def room(name: str) -> str:
   """Where in the house a module stands."""
-  for candidate in (name, name.partition('.')[0]):
+  parts = name.split('.')
+  for length in range(len(parts), 0, -1):
+    candidate = '.'.join(parts[:length])
     if candidate in ORDER:
       return candidate
   raise AssertionError(f'{name} has no place in the house: add it to HOUSE')

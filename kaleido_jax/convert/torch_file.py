@@ -5,6 +5,9 @@ tensor is a call of `_rebuild_tensor_v2` on a storage, and `data/KEY` holds the
 bytes of storage KEY. Storages are mapped into memory, so that a tensor costs
 nothing until it is used. Nothing from the pickle is ever executed: names other
 than the few below become inert stand-ins.
+
+Before PyTorch 1.6 a file was five pickles, one after the other, and the bytes
+of all storages behind them. Such files are read, too.
 """
 
 import collections
@@ -20,6 +23,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+OLD = 0x1950A86A20F9469CFC6C  # the first pickle of an old file
 DTYPES = {
   'FloatStorage': np.dtype(np.float32),
   'DoubleStorage': np.dtype(np.float64),
@@ -38,10 +42,7 @@ def read(path: str | pathlib.Path) -> Any:
   """What `torch.load` returns, with numpy arrays in place of tensors."""
   path = pathlib.Path(path)
   if not zipfile.is_zipfile(path):
-    raise ValueError(
-      f'{path} is not a zip archive, so no PyTorch (>= 1.6) checkpoint; if it '
-      'is an older one, load it with PyTorch and save it again.'
-    )
+    return _read_old(path)
   with zipfile.ZipFile(path) as archive:
     pickles = [n for n in archive.namelist() if n.endswith('/data.pkl')]
     if len(pickles) != 1:
@@ -112,6 +113,39 @@ def _unpickle(path: pathlib.Path, archive: zipfile.ZipFile, root: str) -> Any:
     ) from error
 
 
+def _read_old(path: pathlib.Path) -> Any:
+  """A file from before the archives. Storages are read as they come."""
+  storages: dict[str, np.ndarray] = {}
+  with path.open('rb') as file:
+    try:
+      is_old = _Unpickler(file).load() == OLD
+    except Exception:  # not even a pickle
+      is_old = False
+    if not is_old:
+      raise ValueError(
+        f'{path} is neither a zip archive nor an older checkpoint of PyTorch.'
+      )
+    try:
+      _Unpickler(file).load()  # the version of the protocol
+      _Unpickler(file).load()  # the machine
+      unpickler = _Unpickler(file)
+      unpickler.storage = lambda key, dtype: storages[key]
+      unpickler.allocate = storages
+      content = unpickler.load()
+      for key in _Unpickler(file).load():
+        (count,) = struct.unpack('<q', file.read(8))
+        storage = storages[key]
+        if count != storage.size:
+          raise ValueError(f'storage {key} has {count} elements.')
+        storage[:] = np.frombuffer(file.read(storage.nbytes), storage.dtype)
+    except Exception as error:  # a broken pickle may raise anything
+      raise ValueError(
+        f'{path} is broken ({type(error).__name__}: {error}); download or copy '
+        'the file again.'
+      ) from error
+  return content
+
+
 def _map(path: pathlib.Path, info: zipfile.ZipInfo, dtype) -> np.ndarray:
   if info.compress_type != zipfile.ZIP_STORED:
     raise ValueError(
@@ -179,6 +213,8 @@ class _Unpickler(pickle.Unpickler):
     ('builtins', 'set'): set,
   }
 
+  allocate = None  # where storages go whose bytes come later
+
   def find_class(self, module, name):
     if (module, name) in self.KNOWN:
       return self.KNOWN[module, name]
@@ -187,12 +223,14 @@ class _Unpickler(pickle.Unpickler):
     return type(name, (_Inert,), {'__module__': module})
 
   def persistent_load(self, pid):
-    _, dtype, key, _, num = pid
+    _, dtype, key, _, num = pid[:5]
     if not isinstance(dtype, np.dtype):
       raise ValueError(
         f'storage {key} has type {dtype.__name__}; only {list(DTYPES)} can be '
         'read.'
       )
+    if self.allocate is not None:
+      self.allocate.setdefault(key, np.empty(num, dtype))
     storage = self.storage(key, dtype)
     if storage.size < num:
       raise ValueError(

@@ -5,7 +5,7 @@ import pytest
 
 from kaleido_jax.data.shapes import Shapes
 from kaleido_jax.metrics import features
-from kaleido_jax.metrics.features import efficientnet_lite0
+from kaleido_jax.metrics.features import efficientnet_lite0, inception_v3
 
 
 @pytest.fixture(scope='module')
@@ -17,9 +17,11 @@ def test_pictures_are_seen_one_by_one(extractor):
   """Neither the batch nor what fills it up matters."""
   source = Shapes(size=32, kinds=())
   images = np.stack([source[i].image for i in range(5)])
-  found = extractor(images)
+  found = extractor(images)['features']
   assert found.shape == (5, 1280) and np.isfinite(found).all()
-  np.testing.assert_allclose(found[4:], extractor(images[4:]), atol=1e-4)
+  np.testing.assert_allclose(
+    found[4:], extractor(images[4:])['features'], atol=1e-4
+  )
   assert np.linalg.norm(found[0] - found[1]) > 1
 
 
@@ -27,7 +29,7 @@ def test_what_was_recorded_of_one_picture(extractor):
   """A ramp at the network's own size; recorded from the PyTorch package."""
   ramp = np.arange(224, dtype=np.uint8)
   image = np.stack(np.broadcast_arrays(ramp, ramp[:, None], 99), axis=-1)
-  found = extractor(image[None].astype(np.uint8))[0]
+  found = extractor(image[None].astype(np.uint8))['features'][0]
   assert found[list(RAMP)] == pytest.approx(list(RAMP.values()), rel=1e-4)
   assert found.sum() == pytest.approx(SUM, rel=1e-4)
 
@@ -42,10 +44,26 @@ SUM = 104.872
 
 
 def test_what_is_not_there_is_a_sentence(extractor, monkeypatch):
-  with pytest.raises(ValueError, match='there are efficientnet_lite0'):
+  with pytest.raises(ValueError, match='there are efficientnet_lite0, inc'):
     features.create('resnet')
   with pytest.raises(ValueError, match='no pictures'):
     extractor(np.zeros((0, 32, 32, 3), np.uint8))
   monkeypatch.setattr(efficientnet_lite0, 'PACKAGE', 'not_there_model')
   with pytest.raises(FileNotFoundError, match='pip install not-there-model'):
     features.create('efficientnet_lite0')
+
+
+def test_inception_resizes_as_tensorflow_1_did():
+  """Corner on corner: pixel i lies at i * old / new, and the last repeats."""
+  x = np.arange(13, dtype=np.float32)[None, :, None, None] ** 2
+  found = np.asarray(inception_v3.resize(np.tile(x, (1, 1, 7, 3))))
+  assert found.shape == (1, 299, 299, 3)
+  assert found[0, 0, 0, 0] == 0 and found[0, 23, 5, 1] == pytest.approx(1)
+  # 10 * 13 / 299 = .4348 of the way from 0 to 1; beyond 12 there is nothing.
+  assert found[0, 10, 200, 2] == pytest.approx(10 * 13 / 299)
+  np.testing.assert_allclose(found[0, 276:], 144, rtol=1e-5)
+
+
+def test_inception_wants_its_weights():
+  with pytest.raises(FileNotFoundError, match='give the path of https://'):
+    features.create('inception_v3')

@@ -101,7 +101,7 @@ def load(path: str | pathlib.Path = '') -> tuple[Any, Any, str]:
   )
 
   def apply(params, images: UInt8[Array, 'b h w 3']):
-    return module.apply({'params': params}, prepare(images))
+    return {'features': module.apply({'params': params}, prepare(images))}
 
   return apply, params, RESIZE
 

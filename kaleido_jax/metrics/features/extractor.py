@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 Images = UInt8[np.ndarray, 'n h w 3']
 
 # The modules of this folder that have `load(path) -> (apply, params, resize)`.
-KNOWN = ('efficientnet_lite0',)
+KNOWN = ('efficientnet_lite0', 'inception_v3')
 
 
 class Extractor(NamedTuple):
@@ -20,11 +20,12 @@ class Extractor(NamedTuple):
 
   name: str
   resize: str  # how pictures come to the size of the network
-  apply: Callable[[Any, Any], Any]  # (params, uint8 [b, h, w, 3]) -> [b, d]
+  # (params, uint8 [b, h, w, 3]) -> {'features': [b, d], and what else it gives}
+  apply: Callable[[Any, Any], Any]
   params: Any
   batch_size: int = 32
 
-  def __call__(self, images: Images) -> Float[np.ndarray, 'n d']:
+  def __call__(self, images: Images) -> dict[str, Float[np.ndarray, 'n _']]:
     """Of any number of pictures; the last batch is filled up."""
     if not len(images):
       raise ValueError('there are no pictures to look at.')
@@ -33,8 +34,9 @@ class Extractor(NamedTuple):
       some = images[start : start + self.batch_size]
       missing = self.batch_size - len(some)
       filled = np.pad(some, ((0, missing), (0, 0), (0, 0), (0, 0)))
-      found.append(np.asarray(self.apply(self.params, filled))[: len(some)])
-    return np.concatenate(found)
+      seen = jax.device_get(self.apply(self.params, filled))
+      found.append({name: x[: len(some)] for name, x in seen.items()})
+    return {n: np.concatenate([part[n] for part in found]) for n in found[0]}
 
 
 def create(name: str, path: str | pathlib.Path = '') -> Extractor:

@@ -1,0 +1,43 @@
+"""How sure a figure is: what other samples of the same kind would have given.
+
+Pictures of one caption are alike, so captions are drawn anew, each with all of
+its pictures (Davison and Hinkley, 1997, section 2.4).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+
+class Interval(NamedTuple):
+  """A figure, and where 95 of 100 others lie."""
+
+  value: float
+  low: float
+  high: float
+
+  def __str__(self) -> str:
+    return f'{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]'
+
+
+def interval(
+  count: int,
+  statistic: Callable[[Int[np.ndarray, ' n']], float],
+  *,
+  times: int = 200,
+  level: float = 0.95,
+  seed: int = 0,
+) -> Interval:
+  """Of `statistic(which)`, given numbers of captions, some of them twice."""
+  if count < 2:
+    raise ValueError(f'{count} captions say nothing of others; take 2 or more.')
+  random = np.random.default_rng(seed)
+  value = statistic(np.arange(count))
+  others = [
+    statistic(np.sort(random.integers(count, size=count))) for _ in range(times)
+  ]
+  tail = 50 * (1 - level)
+  low, high = np.percentile(others, [tail, 100 - tail])
+  return Interval(float(value), float(low), float(high))

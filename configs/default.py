@@ -170,6 +170,20 @@ def get_config() -> ConfigDict:
         top_k=0,  # draw among so many of the likeliest; 0: all
         top_p=1.0,  # draw among the likeliest up to this mass
       ),
+      evaluate=dict(  # what --mode=evaluate draws, and how it looks at it
+        guidance=(1.0, 2.0, 4.0, 7.0),
+        ways=('',),  # methods beside each weight: 'cads', 'apg+rescale'
+        num_captions=128,  # of the test split
+        per_caption=8,
+        real=2_048,  # pictures that are compared with; at most
+        steps=0,  # of sampling; 0: as config.sample says
+        extractor='efficientnet_lite0',  # or 'inception_v3'
+        weights='',  # its file, where no package has it
+        neighbours=3,  # of precision and recall
+        resamples=200,  # of captions, for intervals
+        batch_size=32,  # of a device
+        seed=0,
+      ),
       train=dict(
         num_steps=400_000,
         log_every=100,

@@ -50,7 +50,7 @@ def load(workdir: str, devices=None) -> Loaded:
 
 
 def config_of(workdir: str) -> ConfigDict:
-  """A run's own, with ways to sample that are newer than it."""
+  """A run's own, with ways to sample and to judge that are newer than it."""
   folder = exported.folder_of(workdir)
   config = origins.config_of(folder)
   own = pathlib.Path(folder) / exported.VOCABULARY
@@ -59,11 +59,12 @@ def config_of(workdir: str) -> ConfigDict:
   try:
     from configs import default
 
-    newer = default.get_config().sample
+    newer = default.get_config()
   except (ImportError, AttributeError):  # installed, without configurations
     return config
-  newer.update(config.sample)
-  config.sample = newer
+  for section in ('sample', 'evaluate'):
+    newer[section].update(config.get(section, {}))
+    config[section] = newer[section]
   return config
 
 

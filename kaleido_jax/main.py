@@ -23,20 +23,24 @@ MODES = {
   'train': 'kaleido_jax.train',
   'sample': 'kaleido_jax.sample',
   'extract': 'kaleido_jax.extract.pipeline',
+  'evaluate': 'kaleido_jax.evaluate',
   'export': 'kaleido_jax.export',
   'compile': 'kaleido_jax.compile',
 }
 # Processes of these know nothing of each other: --config.extract.part says who
 # does what. What is compiled for other machines is compiled by one process.
-ALONE = ('extract', 'compile', 'sample', 'export')
+ALONE = ('extract', 'compile', 'sample', 'evaluate', 'export')
 MISTAKE = 2  # the exit code, as of most programs: starting again does not help
 WHICH = 'which run? Give --workdir=runs/NAME, or pretrained:shapes.'
 # These read a run, and take its configuration from its workdir.
-READING = ('sample', 'export')
+READING = ('sample', 'evaluate', 'export')
 
 _MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
-_WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Where the run lives; runs/NAME-VARIANT by default.'
+_WORKDIR = flags.DEFINE_multi_string(
+  'workdir',
+  None,
+  'Where the run lives; runs/NAME-VARIANT by default. Several are evaluated '
+  'side by side.',
 )
 _COORDINATOR = flags.DEFINE_string(
   'coordinator',
@@ -61,7 +65,11 @@ _SAMPLE = {
   'part': flags.DEFINE_string('part', '0/1', 'Which share, of how many.'),
 }
 
-TAKES = {'sample': tuple(_SAMPLE), 'export': ('out',)}
+TAKES = {
+  'sample': tuple(_SAMPLE),
+  'evaluate': ('out', 'part'),
+  'export': ('out',),
+}
 
 
 def flags_in(argv: list[str]) -> dict[str, str]:
@@ -141,9 +149,13 @@ def main(argv: list[str]) -> None:
       'which run? Give --config=configs/NAME.py; configs/toy.py runs anywhere.',
       MISTAKE,
     )
-  workdir = _WORKDIR.value or default_workdir(
-    flags.FLAGS['config'].config_filename
-  )
+  workdir = _WORKDIR.value or [
+    default_workdir(flags.FLAGS['config'].config_filename)
+  ]
+  if name != 'evaluate':
+    if len(workdir) > 1:
+      raise app.UsageError(f'--mode={name} takes one --workdir.', MISTAKE)
+    (workdir,) = workdir
   asked = {field: flag.value for field, flag in _SAMPLE.items() if flag.present}
   if stray := {*asked} - {*TAKES.get(name, ())}:
     raise app.UsageError(f'--{min(stray)} belongs to --mode=sample.', MISTAKE)
@@ -151,10 +163,11 @@ def main(argv: list[str]) -> None:
     if not _WORKDIR.value:
       raise app.UsageError(WHICH, MISTAKE)
     asked['said'] = said = _said(sys.argv[1:])
-    if other := [field for field in said if not field.startswith('sample.')]:
+    section = 'evaluate' if name == 'evaluate' else 'sample'
+    if other := [f for f in said if not f.startswith(f'{section}.')]:
       raise app.UsageError(
         f'--config.{other[0]} is of the run, and stays as it was trained; '
-        f'--mode={name} takes --config.sample.NAME=VALUE.',
+        f'--mode={name} takes --config.{section}.NAME=VALUE.',
         MISTAKE,
       )
   mode = importlib.import_module(MODES[name])

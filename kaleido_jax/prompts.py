@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import pathlib
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
@@ -110,3 +111,11 @@ def ids(text: str, words: Vocabulary, length: int) -> Int32[np.ndarray, ' l']:
     )
   used = int((found != 0).sum())
   return pad(found[:used].tolist(), min(length, decoding.bucket(used)))
+
+
+def share(part: str) -> tuple[int, int]:
+  """Which, of how many: '1/4' is the second of four."""
+  found = re.fullmatch(r'([0-9]+)/([1-9][0-9]*)', part)
+  if not found or int(found[1]) >= int(found[2]):
+    raise ValueError(f'--part={part} is not of the form 0/4, 1/4, 2/4, 3/4.')
+  return int(found[1]), int(found[2])

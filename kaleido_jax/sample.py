@@ -46,7 +46,7 @@ class Request(NamedTuple):
 def run(config: ConfigDict, *, workdir: str, **flags: Any) -> None:
   """Draws what is asked for (see `Request`) and is not there yet."""
   request = Request(**flags)
-  part, parts = _share(request.part)
+  part, parts = prompts.share(request.part)
   model = api.load(workdir)
   if len(model.config.image_shapes[0]) < 3:
     raise ValueError(f'{workdir} draws points, of which there is no PNG.')
@@ -140,13 +140,6 @@ def _make(folder: pathlib.Path) -> None:
     raise OSError(
       f'{folder} cannot be written to: {error}. Give another --out.'
     ) from error
-
-
-def _share(part: str) -> tuple[int, int]:
-  found = re.fullmatch(r'([0-9]+)/([1-9][0-9]*)', part)
-  if not found or int(found[1]) >= int(found[2]):
-    raise ValueError(f'--part={part} is not of the form 0/4, 1/4, 2/4, 3/4.')
-  return int(found[1]), int(found[2])
 
 
 def _is_drawn(file: pathlib.Path, wanted: Asked, kinds) -> bool:

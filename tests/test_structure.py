@@ -22,6 +22,7 @@ HOUSE = (
     'train',
     'trials',
     'evaluate',
+    'evaluation',
     'sample',
     'export',
     'api',
@@ -81,6 +82,7 @@ OWNERS = {
   'ml_collections': (
     *('main', 'train', 'sample', 'evaluate', 'compile', 'api', 'origins'),
     'options',
+    'evaluation',
     'export',
     'loading',
     'models.kaleido',  # builds the model that a configuration describes

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 Features = Float[np.ndarray, '_ _']
 BLOCK = 2048  # rows of either side
@@ -76,6 +76,26 @@ def count(
     covered=int((nearest < reach['real'][reals]).sum()),
     reals=len(recalled),
   )
+
+
+class Near(NamedTuple):
+  """Who lies within whose reach; for sets that are not too large."""
+
+  in_real: Bool[np.ndarray, 'fakes reals']  # a fake, in a real one's reach
+  in_fake: Bool[np.ndarray, 'reals fakes']  # a real one, in a fake's
+
+
+def near(real: Features, fake: Features, k: int = 3) -> Near:
+  """All four figures are means over these, of any choice of pictures."""
+  real, fake = check(real, k), check(fake, k)
+  with jax.enable_x64(True):
+    squares = np.concatenate(
+      [
+        np.concatenate([_squares(a, b) for b in _blocks(real)], axis=1)
+        for a in _blocks(fake)
+      ]
+    )
+    return Near(squares < reaches(real, k), squares.T < reaches(fake, k))
 
 
 def check(features: Features, k: int) -> Features:

@@ -62,3 +62,16 @@ def test_what_has_no_neighbours_is_a_sentence():
     precision_recall.score(real, np.where(fake > 4, np.inf, fake))
   with pytest.raises(ValueError, match='no such neighbour'):
     precision_recall.score(real, fake, 0)
+
+
+def test_who_is_near_whom_gives_the_same_figures():
+  real, fake = pair()
+  near = precision_recall.near(real, fake, 5)
+  assert precision_recall.score(real, fake, 5) == pytest.approx(
+    {
+      'precision': near.in_real.any(1).mean(),
+      'recall': near.in_fake.any(1).mean(),
+      'density': near.in_real.sum() / 5 / len(fake),
+      'coverage': near.in_real.any(0).mean(),
+    }
+  )

@@ -1,0 +1,149 @@
+"""Figures on paper: JSON and CSV for programs, a table, curves and grids."""
+
+import csv
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from kaleido_jax import progress, sheet
+from kaleido_jax.evaluation import scores
+from kaleido_jax.metrics.bootstrap import Interval
+
+SHOWN = ('frechet', 'precision', 'recall', 'coverage', 'mss', 'vendi')
+TITLES = {
+  'frechet': 'Fréchet distance ↓',
+  'precision': 'precision ↑',
+  'recall': 'recall ↑',
+  'density': 'density ↑',
+  'coverage': 'coverage ↑',
+  'mss': 'MSS ↓',
+  'mss_with_diagonal': 'MSS, all ↓',
+  'vendi': 'Vendi ↑',
+}
+INKS = ('#5f6670', '#d55e00', '#0072b2', '#009e73', '#cc79a7', '#b8860b')
+
+
+class Result(NamedTuple):
+  """One setting of one model."""
+
+  model: str
+  step: int
+  way: str
+  guidance: float
+  figures: Mapping[str, Interval]
+
+
+def write(
+  folder: pathlib.Path, results: Sequence[Result], about: Mapping[str, Any]
+) -> None:
+  """`about`: what every figure carries: extractor, reference, counts, seed."""
+  folder.mkdir(parents=True, exist_ok=True)
+  told = [
+    result._asdict()
+    | {'figures': {n: list(i) for n, i in result.figures.items()}}
+    for result in results
+  ]
+  text = json.dumps({'about': dict(about), 'results': told}, indent=1)
+  progress.replace(folder / 'results.json', f'{text}\n')
+  _write_csv(folder / 'results.csv', results)
+  progress.replace(folder / 'results.md', table(results, about))
+  curves(folder / 'curves.png', results)
+
+
+def read(folder: pathlib.Path) -> list[Result]:
+  told = json.loads((folder / 'results.json').read_text())['results']
+  return [
+    Result(
+      **each
+      | {'figures': {n: Interval(*i) for n, i in each['figures'].items()}}
+    )
+    for each in told
+  ]
+
+
+def table(results: Sequence[Result], about: Mapping[str, Any]) -> str:
+  """In Markdown: a row for each setting."""
+  names = [name for name in SHOWN if name in results[0].figures]
+  lines = [
+    '| model | way | guidance | ' + ' | '.join(TITLES[n] for n in names) + ' |',
+    '| --- | --- | --- |' + ' --- |' * len(names),
+  ]
+  for r in results:
+    figures = ' | '.join(str(r.figures[name]) for name in names)
+    lines.append(
+      f'| {r.model}, step {r.step} | {r.way or "guidance"} | {r.guidance:g} | '
+      f'{figures} |'
+    )
+  said = ', '.join(f'{name} {value}' for name, value in about.items())
+  return '\n'.join(lines) + f'\n\nIn brackets: 95 of 100. {said}.\n'
+
+
+def curves(path: pathlib.Path, results: Sequence[Result]) -> None:
+  """Each figure over the weight, a line for each model and way (figure 5)."""
+  import matplotlib.pyplot as plt
+
+  names = [name for name in SHOWN if name in results[0].figures]
+  columns = min(3, len(names))
+  rows = -(-len(names) // columns)
+  figure, axes = plt.subplots(
+    *(rows, columns),
+    figsize=(3.1 * columns, 2.4 * rows),
+    layout='constrained',
+    squeeze=False,
+  )
+  lines = list(dict.fromkeys((r.model, r.way) for r in results))
+  for ax, name in zip(axes.flat, names, strict=False):
+    for (model, way), ink in zip(lines, INKS * len(lines), strict=False):
+      some = [r for r in results if (r.model, r.way) == (model, way)]
+      some.sort(key=lambda r: r.guidance)
+      x = [r.guidance for r in some]
+      values = np.array([r.figures[name] for r in some])
+      ax.fill_between(x, values[:, 1], values[:, 2], color=ink, alpha=0.15)
+      label = f'{model} + {way}' if way else model
+      ax.plot(x, values[:, 0], '.-', color=ink, label=label)
+    ax.set_title(TITLES[name], fontsize=10)
+    ax.spines[['top', 'right']].set_visible(False)
+    ax.tick_params(labelsize=8)
+  for ax in axes[-1]:
+    ax.set_xlabel('guidance', fontsize=9)
+  for ax in axes.flat[len(names) :]:
+    ax.set_visible(False)
+  handles, labels = axes[0, 0].get_legend_handles_labels()
+  figure.legend(
+    handles, labels, loc='outside lower center', ncols=3, frameon=False
+  )
+  figure.savefig(path, dpi=150)
+  plt.close(figure)
+
+
+def grid(
+  path: pathlib.Path,
+  drawn: Mapping[str, np.ndarray],
+  captions: Sequence[str],
+  *,
+  rows: int = 4,
+) -> None:
+  """Pictures of a few captions, a column for each setting (figure 7)."""
+  tiles = [
+    sheet.Tile(images[number, 0], f'{captions[number]} ({name})')
+    for number in range(min(rows, len(captions)))
+    for name, images in drawn.items()
+  ]
+  Image.fromarray(sheet.draw(tiles, columns=len(drawn), side=128)).save(path)
+
+
+def _write_csv(path: pathlib.Path, results: Sequence[Result]) -> None:
+  new = path.with_name(f'{path.name}.new')
+  with new.open('w', newline='') as file:
+    writer = csv.writer(file)
+    names = [name for name in scores.NAMES if name in results[0].figures]
+    ends = [f'{name}{end}' for name in names for end in ('', '_low', '_high')]
+    writer.writerow(['model', 'step', 'way', 'guidance', *ends])
+    for r in results:
+      figures = [value for name in names for value in r.figures[name]]
+      writer.writerow([r.model, r.step, r.way, r.guidance, *figures])
+  new.replace(path)

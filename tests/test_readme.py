@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import packing
 import pytest
-import small_models
+from feature_sets import pair
 
 from kaleido_jax.convert import torch_file
-from kaleido_jax.data.shapes import Shapes
 
 README = (pathlib.Path(__file__).parent.parent / 'README.md').read_text()
 
@@ -70,20 +69,21 @@ def test_diffusion_by_itself():
 
 
 def test_imagine_render_edit(tmp_path, monkeypatch):
-  small_models.export(tmp_path / 'runs/shapes')
   monkeypatch.chdir(tmp_path)
   code = snippet('Imagine, render, edit').partition('python -m')[0]
-  first, box, rest = code.partition('box = ')
   names = {}
-  exec(first, names)
+  exec(code, names)
   assert names['images'].shape == (8, 32, 32, 3)
-  # What has not been trained writes no boxes.
-  names['latents'] = [
-    Shapes(size=32, kinds=('text', 'bbox', 'color'))[i].latents
-    for i in range(8)
-  ]
-  exec(box + rest, names)
   assert names['moved'].boxes[0].x1 == 100
+  assert names['asked'].latents == names['moved']
+
+
+def test_metrics_by_themselves():
+  real, fake = pair()
+  code = snippet('Evaluation').partition('python -m')[2].partition('\n')[2]
+  names = dict(real=real, fake=fake)
+  exec(code, names)
+  assert names['frechet'].distance(real, fake) > 0
 
 
 def test_latents_by_themselves():

@@ -33,7 +33,9 @@ from kaleido_jax.arrays import Array
 from kaleido_jax.batches import Row
 from kaleido_jax.latents import Latents
 from kaleido_jax.pictures import MOST, Asked
+from kaleido_jax.render import Glimpse
 
+Watch = Callable[[Glimpse], None]
 # Or points, as the toy has.
 Pictures = UInt8[np.ndarray, 'n h w 3'] | Float[np.ndarray, 'n d']
 
@@ -44,16 +46,6 @@ def load(workdir: str, *, batch_size: int = 8) -> 'Kaleido':
   batch_size: how many pictures are drawn at once on a device, at most.
   """
   return Kaleido(loading.load(workdir), batch_size=batch_size)
-
-
-@dataclasses.dataclass(frozen=True)
-class Glimpse:
-  """What there is of some pictures, between two steps."""
-
-  places: list[int]  # of these pictures, among those that are asked for
-  done: int  # steps
-  steps: int
-  images: Callable[[], tuple[np.ndarray, ...]]  # as estimated, high to low
 
 
 class Kaleido:
@@ -99,17 +91,18 @@ class Kaleido:
 
     Args:
       prompt: one, or several.
-      num: how many of each; they are numbers 0, 1, 2, ... of the seed.
+      num: how many of each; of every prompt they are numbers 0, 1, 2, ... of
+        the seed, also if it is there twice.
       temperature, top_k, top_p: how tokens are drawn; None is the run's own.
       seed: None is 0; or, with a prefix and num=1, the prefix's own number.
       prefix: the first kinds, which are kept: `latents.upto('bbox')`.
     """
     sample = self.asked(temperature=temperature, top_k=top_k, top_p=top_p)
     kept = prefix.number if prefix is not None and num == 1 else None
+    texts = [text for text in prompts.several(prompt) for _ in range(num)]
     rows = [
       self._row(text, _number(seed, kept, index))
-      for text in prompts.several(prompt)
-      for index in range(num)
+      for text, index in zip(texts, prompts.counted(texts), strict=True)
     ]
     return self._imagined(rows, sample, prefix)
 
@@ -119,7 +112,7 @@ class Kaleido:
     latents: Latents | Sequence[Latents] | None = None,
     *,
     seed: int | None = None,
-    watch: Callable[[Glimpse], None] | None = None,
+    watch: Watch | None = None,
     **changed: Any,
   ) -> Pictures:
     """Draws: a picture for each of the latents, or for each prompt.
@@ -127,8 +120,8 @@ class Kaleido:
     Args:
       prompt: one for all, or one for each of the latents.
       latents: None: they are imagined first, for the same numbers.
-      seed: of the noise: pictures are its numbers 0, 1, 2, ... None: the
-        number that latents remember; or, if they do not, seed 0.
+      seed: of the noise: those of a prompt are its numbers 0, 1, 2, ... None:
+        the number that latents remember; or, if they do not, seed 0.
       watch: is shown what there is, every few steps.
       changed: fields of config.sample: guidance=4.0, steps=50, solver='ddim';
         and guidance methods by name, with those of their numbers that differ:
@@ -138,30 +131,47 @@ class Kaleido:
     texts = prompts.several(prompt)
     if latents is None:
       wanted = [
-        Asked(text, seed=seed or 0, index=i) for i, text in enumerate(texts)
+        Asked(text, seed=seed or 0, index=index)
+        for text, index in zip(texts, prompts.counted(texts), strict=True)
       ]
       return self.draw(wanted, sample, watch)[0]
     latents = [latents] if isinstance(latents, Latents) else list(latents)
     texts, latents = prompts.paired(texts, latents)
     rows = [
       self._row(text, _number(seed, each.number, index), each)
-      for index, (text, each) in enumerate(zip(texts, latents, strict=True))
+      for text, each, index in zip(
+        texts, latents, prompts.counted(texts), strict=True
+      )
     ]
     return self._rendered(rows, sample, watch)
 
   def draw(
     self,
     wanted: Sequence[Asked],
-    sample: ConfigDict,
-    watch: Callable[[Glimpse], None] | None = None,
+    sample: ConfigDict | None = None,
+    watch: Watch | None = None,
   ) -> tuple[Pictures, list[Latents]]:
-    """What a list asks for; latents that it lacks are imagined."""
+    """What a list asks for; latents that it lacks are imagined.
+
+    sample: of `asked`, for all; None is as each of them remembers.
+    """
+    if sample is None:
+      return self._each_its_own(wanted, watch)
+    latents = self.complete(wanted, sample)
+    rows = [
+      dataclasses.replace(self._row_of(each), latents=some)
+      for each, some in zip(wanted, latents, strict=True)
+    ]
+    return self._rendered(rows, sample, watch), latents
+
+  def complete(
+    self, wanted: Sequence[Asked], sample: ConfigDict
+  ) -> list[Latents]:
+    """The latents of a list; those that it lacks are imagined."""
     rows = [self._row_of(each) for each in wanted]
-    lacking = [n for n, row in enumerate(rows) if row.latents is None]
-    imagined = self._imagined([rows[n] for n in lacking], sample)
-    for n, latents in zip(lacking, imagined, strict=True):
-      rows[n] = dataclasses.replace(rows[n], latents=latents)
-    return self._rendered(rows, sample, watch), [row.latents for row in rows]
+    lacking = [row for row in rows if row.latents is None]
+    imagined = iter(self._imagined(lacking, sample))
+    return [row.latents or next(imagined) for row in rows]
 
   def check(self, wanted: Sequence[Asked]) -> None:
     """Refuses what could not be drawn, before anything is."""
@@ -209,7 +219,7 @@ class Kaleido:
     return again
 
   def recall(self, file: str | pathlib.Path) -> Asked:
-    """How a PNG of ours came about; `draw` does it again.
+    """How a PNG of ours came about; `draw([asked])` does it again.
 
     To change something: `render(asked.prompt, asked.latents, guidance=7.0)`.
     """
@@ -221,15 +231,20 @@ class Kaleido:
     image: UInt8[np.ndarray, 'h w 3'],
     prompt: str,
     latents: Latents,
+    *,
+    number: tuple[int, int] | None = None,
     **changed: Any,
   ) -> None:
     """Writes a PNG that remembers how it came about.
 
-    changed: what `render` was told beside the prompt and the latents.
+    number: (seed, index), where `render` was given a seed; or latents know it.
+    changed: what else `render` was told.
     """
-    seed, index = latents.number or (0, 0)
+    number = number or latents.number
+    if number is None:
+      raise ValueError('these latents do not know their number=(seed, index).')
     asked = Asked(
-      *(prompt, latents, seed, index),
+      *(prompt, latents, *number),
       settings=options.settings(self.asked(**changed)),
       model=self.name,
       step=self.step,
@@ -239,6 +254,14 @@ class Kaleido:
   def asked(self, **changed: Any) -> ConfigDict:
     """config.sample with what a request says; refuses what cannot be done."""
     return options.asked(self.config, changed)
+
+  def _each_its_own(
+    self,
+    wanted: Sequence[Asked],
+    watch: Watch | None,
+  ) -> tuple[Pictures, list[Latents]]:
+    found = [self.draw([w], self.asked(**w.settings), watch) for w in wanted]
+    return np.concatenate([x for x, _ in found]), [z for _, (z,) in found]
 
   def _imagined(
     self, rows: Sequence[Row], sample, prefix: Latents | None = None
@@ -305,7 +328,7 @@ class Kaleido:
   def _spread(self, array: np.ndarray) -> Array:
     return sharding.to_devices({'rows': array}, self._mesh)['rows']
 
-  def _shown(self, watch: Callable[[Glimpse], None], sample, places: list[int]):
+  def _shown(self, watch: Watch, sample, places: list[int]):
     def show(done, xs):
       def images():
         return tuple(

@@ -18,7 +18,7 @@ import tqdm
 from absl import logging
 from ml_collections import ConfigDict
 
-from kaleido_jax import api, prompts
+from kaleido_jax import api, exported, prompts
 from kaleido_jax.evaluation import drawn, plan, report, scores
 from kaleido_jax.metrics import features
 
@@ -35,7 +35,7 @@ def run(
   del said
   wanted, share = config.evaluate, prompts.share(part)
   extractor = features.create(wanted.extractor, wanted.weights)
-  folder = pathlib.Path(out or home(workdir[0]) / 'evaluation')
+  folder = pathlib.Path(out or exported.home(workdir[0]) / 'evaluation')
   results, pictures, complete = [], {}, True
   for place in workdir:
     model = api.load(place, batch_size=wanted.batch_size)
@@ -44,7 +44,8 @@ def run(
     for setting in plan.settings(wanted):
       asked = plan.asked(model, reference.captions, setting, wanted)
       name = f'{setting}'.replace(' ', '-').replace('+', '-')
-      at = home(place) / f'evaluation/drawn/{name}-{plan.mark(model, asked)}'
+      name += f'-{plan.mark(model, asked)}'
+      at = exported.home(place) / 'evaluation/drawn' / name
       with tqdm.tqdm(
         total=-(-len(asked) // share[1]), unit='picture', disable=None
       ) as bar:
@@ -102,11 +103,3 @@ def about(
     'neighbours': wanted.neighbours,
     'seed': wanted.seed,
   }
-
-
-def home(workdir: str) -> pathlib.Path:
-  """Where results of a run go; what ships in the package is not written to."""
-  scheme, _, name = workdir.partition(':')
-  return (
-    pathlib.Path('runs') / f'{scheme}-{name}' if name else pathlib.Path(workdir)
-  )

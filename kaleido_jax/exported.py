@@ -9,6 +9,7 @@ as float32. What ships in the package as `pretrained:NAME` is such a folder.
 """
 
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,13 @@ def folder_of(workdir: str) -> str:
       f'{"is" if len(known) == 1 else "are"} {", ".join(known) or "none"}.'
     )
   return str(PRETRAINED / name)
+
+
+def home(workdir: str) -> pathlib.Path:
+  """Where results of a run go; what ships in the package is not written to."""
+  if workdir.partition(':')[0] != 'pretrained':
+    return pathlib.Path(workdir)
+  return pathlib.Path('runs') / re.sub('[^a-zA-Z0-9]+', '-', workdir)
 
 
 def is_export(folder: str) -> bool:

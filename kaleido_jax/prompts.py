@@ -1,5 +1,6 @@
 """What people type, or keep in files: checked, and as token ids."""
 
+import collections
 import csv
 import io
 import json
@@ -69,6 +70,16 @@ def _of_jsonl(path: pathlib.Path, text: str) -> Iterator[str]:
         f'{path}, line {number}: {line[:60]!r} is no object with a `prompt`.'
       )
     yield prompt
+
+
+def counted(texts: Sequence[str]) -> list[int]:
+  """How many times each was there before: the number of its picture."""
+  seen: collections.Counter[str] = collections.Counter()
+  found = []
+  for text in texts:
+    found.append(seen[text])
+    seen[text] += 1
+  return found
 
 
 def paired(

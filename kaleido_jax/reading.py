@@ -59,16 +59,17 @@ class Reader:
 
   def latents(self, string: str) -> Latents:
     """What the model wrote, without what it would not read again."""
-    lengths = self._lengths
+    room = dict(self._lengths)
     while True:
       string = ''.join(c for c in string if not self._strange(c))
       latents, _ = Latents.parse(string, self._words.kinds)
-      z, cut = self._words.encode_latents(latents, lengths)
+      _, cut = self._words.encode_latents(latents, self._lengths)
       if not cut:
         return latents
+      z, _ = self._words.encode_latents(latents, room)
       string = self._words.decode(z)
-      # Words may be longer once more; fewer letters are not.
-      lengths = {n: max(v - (n in cut), 0) for n, v in lengths.items()}
+      # What is cut may have more pieces when it is read again: then less room.
+      room = {n: max(v - (n in cut), 0) for n, v in room.items()}
 
   def _strange(self, text: str) -> str | None:
     return HALF if HALF in text else self._words.strange(text)
@@ -82,7 +83,8 @@ class Reader:
         )
 
   def _refuse_long(self, latents: Latents, cut: Sequence[str]) -> None:
-    for kind in cut:
+    if cut:
+      kind = cut[0]
       raise ValueError(
         f'the {kind} of these latents is longer than the '
         f'{self._lengths[kind]} tokens that the model has seen: '

@@ -4,6 +4,7 @@ Eight steps are one call of a compiled program, whatever the solver, the weights
 and the number of steps. In between, who waits may look at what there is.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +23,16 @@ from kaleido_jax.models.kaleido import Kaleido, Tokens
 from kaleido_jax.steering import Conditions
 
 STRETCH = 8  # steps of a call
+
+
+@dataclasses.dataclass(frozen=True)
+class Glimpse:
+  """What there is of some pictures, between two steps."""
+
+  places: list[int]  # of these pictures, among those that are asked for
+  done: int  # steps
+  steps: int
+  images: Callable[[], tuple[np.ndarray, ...]]  # as estimated, high to low
 
 
 class Render:

@@ -23,7 +23,7 @@ from absl import logging
 from ml_collections import ConfigDict
 from PIL import Image
 
-from kaleido_jax import api, options, pictures, prompts, sheet
+from kaleido_jax import api, exported, options, pictures, prompts, sheet
 from kaleido_jax.latents.latents import Kind
 from kaleido_jax.pictures import Asked
 
@@ -129,8 +129,7 @@ def default_folder(name: str, wanted: Sequence[Asked]) -> str:
   words = re.sub('[^a-z0-9]+', '-', wanted[0].prompt.lower())[:40].strip('-')
   text = json.dumps([each.to_json() for each in wanted])
   mark = hashlib.sha256(text.encode()).hexdigest()[:6]
-  home = f'runs/{re.sub("[^a-zA-Z0-9]+", "-", name)}' if ':' in name else name
-  return f'{home}/drawn/{words or "pictures"}-{mark}'
+  return f'{exported.home(name)}/drawn/{words or "pictures"}-{mark}'
 
 
 def _make(folder: pathlib.Path) -> None:

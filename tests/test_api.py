@@ -281,5 +281,24 @@ def test_a_png_remembers_and_is_drawn_again(model, seven, tmp_path):
   np.testing.assert_array_equal(Image.open(tmp_path / 'a.png'), image)
   asked = model.recall(tmp_path / 'a.png')
   assert asked.latents == seven[2] and asked.latents.number == (3, 2)
-  (again,), _ = model.draw([asked], model.asked(**asked.settings))
+  (again,), _ = model.draw([asked])
   np.testing.assert_array_equal(again, image)
+
+
+def test_a_number_is_one_rule(model):
+  """The k-th picture of a prompt is number k, whoever imagines it."""
+  prompts = ['a star', 'a red circle', 'a star']
+  latents = model.imagine(prompts)
+  assert [z.number for z in latents] == [(0, 0), (0, 0), (0, 1)]
+  np.testing.assert_array_equal(
+    model.render(prompts, steps=4), model.render(prompts, latents, steps=4)
+  )
+
+
+def test_a_png_of_an_unknown_number_is_refused(model, seven, tmp_path):
+  image = np.zeros((32, 32, 3), np.uint8)
+  unknown = Latents(**seven[0])
+  with pytest.raises(ValueError, match='do not know their number'):
+    model.save(tmp_path / 'a.png', image, PROMPT, unknown)
+  model.save(tmp_path / 'a.png', image, PROMPT, unknown, number=(5, 2))
+  assert model.recall(tmp_path / 'a.png').latents.number == (5, 2)

@@ -10,7 +10,7 @@ import pytest
 import small_models
 import small_runs
 
-from kaleido_jax import evaluate, loading
+from kaleido_jax import evaluate, exported, loading
 from kaleido_jax.evaluation import drawn, plan, report, scores
 from kaleido_jax.metrics import features, frechet, precision_recall, similarity
 
@@ -67,7 +67,7 @@ def test_every_setting_is_drawn_scored_and_reported(folder, config, tmp_path):
 def test_what_is_there_is_not_drawn_again(folder, config, tmp_path):
   config.evaluate.update(ways=('',), guidance=(3.0,))
   evaluate.run(config, workdir=[folder], out=str(tmp_path / 'a'))
-  (part,) = (evaluate.home(folder) / 'evaluation/drawn').glob('guidance-3-*/0*')
+  (part,) = (exported.home(folder) / 'evaluation/drawn').glob('guidance-3-*/0*')
   before = part.stat().st_mtime_ns
   evaluate.run(config, workdir=[folder], out=str(tmp_path / 'b'))
   assert part.stat().st_mtime_ns == before
@@ -83,7 +83,7 @@ def test_processes_share_the_parts(folder, config, tmp_path, monkeypatch):
   monkeypatch.setattr(drawn, 'PART', 5)
   config.evaluate.update(ways=('',), guidance=(2.0,))
   evaluate.run(config, workdir=[folder], out=str(tmp_path), part='1/2')
-  (at,) = (evaluate.home(folder) / 'evaluation/drawn').glob('guidance-2-*')
+  (at,) = (exported.home(folder) / 'evaluation/drawn').glob('guidance-2-*')
   assert sorted(file.name for file in at.iterdir()) == [
     *('00001.npz', '00003.npz')
   ]

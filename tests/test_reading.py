@@ -39,3 +39,12 @@ def test_what_it_could_not_read_is_refused(latents):
   reader = Reader('m', WORDS, {'text': 9, 'bbox': 9, 'color': 16})
   with pytest.raises(ValueError, match='longer than|vocabulary|15 ids'):
     reader.tokens(latents)
+
+
+def test_what_is_too_long_is_shortened_and_not_lost():
+  reader = Reader('m', WORDS, {'text': 9, 'bbox': 9, 'color': 16})
+  words = 'a red circle and a blue square and a green circle'
+  found = reader.latents(f'{words} |  | {COLORS}#7')
+  assert found.text and words.startswith(found.text)
+  assert len(WORDS.encode(found.text)) >= 7
+  assert found.colors == (7,) * 16

@@ -132,12 +132,16 @@ def _read_old(path: pathlib.Path) -> Any:
       unpickler.storage = lambda key, dtype: storages[key]
       unpickler.allocate = storages
       content = unpickler.load()
-      for key in _Unpickler(file).load():
+      keys = _Unpickler(file).load()
+      if set(keys) != set(storages):
+        raise ValueError('storages are missing')
+      for key in keys:
         (count,) = struct.unpack('<q', file.read(8))
         storage = storages[key]
-        if count != storage.size:
-          raise ValueError(f'storage {key} has {count} elements.')
-        storage[:] = np.frombuffer(file.read(storage.nbytes), storage.dtype)
+        raw = file.read(storage.nbytes)
+        if count != storage.size or len(raw) != storage.nbytes:
+          raise ValueError(f'storage {key} is not whole')
+        storage[:] = np.frombuffer(raw, storage.dtype)
     except Exception as error:  # a broken pickle may raise anything
       raise ValueError(
         f'{path} is broken ({type(error).__name__}: {error}); download or copy '
@@ -223,7 +227,9 @@ class _Unpickler(pickle.Unpickler):
     return type(name, (_Inert,), {'__module__': module})
 
   def persistent_load(self, pid):
-    _, dtype, key, _, num = pid[:5]
+    _, dtype, key, _, num, *view = pid
+    if any(view):
+      raise ValueError(f'storage {key} is a view of another, as before 0.4.')
     if not isinstance(dtype, np.dtype):
       raise ValueError(
         f'storage {key} has type {dtype.__name__}; only {list(DTYPES)} can be '

@@ -303,14 +303,16 @@ def log_potential(
   products = jnp.matmul(flat, flat.T, precision='highest')
   distances = squares[:, None] + squares - 2 * products
   one, other = np.triu_indices(len(flat), 1)
-  pairs = distances[one, other]
+  pairs = jnp.maximum(distances[one, other], 0)
   if counted is None:
     counted = jnp.ones(len(flat), bool)
   both = counted[one] & counted[other]
   number = jnp.maximum(counted.sum(), 2)
   middle = jnp.nanmedian(jnp.where(both, pairs, jnp.nan))
   h = jnp.nan_to_num(jax.lax.stop_gradient(middle)) / jnp.log(number)
-  return -jnp.where(both, jnp.exp(-pairs / jnp.maximum(h, TINY)), 0).sum()
+  # Copies have distances of rounding alone.
+  h = jnp.maximum(h, 1e-6 * squares.mean() + TINY)
+  return -jnp.where(both, jnp.exp(-pairs / h), 0).sum()
 
 
 def _map(function: Callable[..., X], *pyramids: Images) -> Images:

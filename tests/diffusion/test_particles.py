@@ -96,3 +96,12 @@ def test_those_that_are_not_counted_push_nobody():
   np.testing.assert_allclose(push[~counted], 0, atol=1e-7)
   (one,) = jax.grad(guidance.log_potential)((x,), jnp.arange(6) < 1)
   np.testing.assert_allclose(one, 0, atol=1e-7)
+
+
+def test_near_copies_push_no_harder_than_pairs_can():
+  """The potential of 28 pairs is -28 at least, whatever is rounded."""
+  x = jnp.ones((8, 64 * 64)).at[7].set(-1.0)
+  x += 1e-5 * jax.random.normal(jax.random.key(0), x.shape)
+  assert -28 <= guidance.log_potential((x,)) <= 0
+  (push,) = jax.grad(guidance.log_potential)((x,))
+  assert jnp.abs(push).max() < 100

@@ -2,9 +2,9 @@
 
   python -m benchmarks.edit_strip   # writes docs/edited.png
 
-As in the paper's figure 14. One caption, one noise; each column changes one
-thing, and what comes behind it is imagined again. Where the caption leaves
-several things open, the first latents that name what CAPTION says are taken.
+As in the paper's figure 14. One caption and one noise; in every picture one kind
+of latents has been edited, and what comes behind it imagined again. The first
+latents are taken that name what the caption says, the heart at one side.
 """
 
 import argparse
@@ -14,47 +14,63 @@ from dataclasses import replace
 from PIL import Image
 
 from kaleido_jax import api, sheet
-from kaleido_jax.latents import Box, Latents
+from kaleido_jax.data.shapes import wording
+from kaleido_jax.latents import Latents
+from kaleido_jax.metrics.placed import box_iou
 
 ROOT = pathlib.Path(__file__).parents[1]
 CAPTION = 'a heart and a leaf'
+TRIES = 64
 OUT = ROOT / 'docs/edited.png'
 
 
-def edits(model: api.Kaleido, first: Latents) -> dict[str, Latents]:
+def first(model: api.Kaleido) -> Latents:
+  """Latents that can be edited so."""
+  for latents in model.imagine(CAPTION, num=TRIES):
+    labels = [box.label.split()[-1] for box in latents.boxes]
+    if labels == ['heart', 'leaf']:
+      heart, leaf = latents.boxes
+      aside = box_iou(heart, heart.flip()) == box_iou(heart.flip(), leaf) == 0
+      if aside and heart.label != 'purple heart':
+        return latents
+  raise ValueError(
+    f'none of {TRIES} latents of {CAPTION!r} have what is edited'
+  )
+
+
+def edits(model: api.Kaleido, start: Latents) -> dict[str, Latents]:
   """By what is done."""
-  heart, leaf = first.boxes
-  words, _, _ = first.text.partition(' on ')
+  heart, leaf = start.boxes
+  told = wording.read_text(start.text)
 
   def edit(**new) -> Latents:
-    return model.edit(CAPTION, first, imagine_later=True, **new)
+    return model.edit(CAPTION, start, imagine_later=True, **new)
 
-  colour = heart.label.split()[0]
+  def retold(thing: int | None = None, **new) -> Latents:
+    things = list(told.things)
+    if thing is None:
+      return edit(text=wording.text(replace(told, **new)))
+    things[thing] = replace(things[thing], **new)
+    return edit(text=wording.text(replace(told, things=tuple(things))))
+
   return {
-    CAPTION: first,
-    'boxes: the heart changes sides': edit(boxes=[across(heart), leaf]),
-    'boxes: the leaf, too': edit(boxes=[across(heart), across(leaf)]),
-    'text: another colour': edit(text=first.text.replace(colour, 'purple')),
-    'text: another background': edit(text=f'{words} on striped mint'),
-    'text: another thing': edit(text=first.text.replace('leaf', 'drop')),
+    CAPTION: start,
+    'boxes: the heart changes sides': edit(boxes=[heart.flip(), leaf]),
+    'text: a purple heart': retold(0, colour='purple'),
+    'text: a striped heart': retold(0, texture='striped'),
+    'text: a drop for the leaf': retold(1, shape='drop'),
+    'text: on plain navy': retold(tone='navy', pattern='plain'),
   }
-
-
-def across(box: Box) -> Box:
-  """Mirrored, but not turned."""
-  return replace(box, x1=1000 - box.x2, x2=1000 - box.x1)
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--workdir', default='pretrained:shapes')
   parser.add_argument('--guidance', type=float, default=4.0)
-  parser.add_argument('--number', type=int, default=0, help='of the latents')
   args = parser.parse_args()
 
   model = api.load(args.workdir)
-  first = model.imagine(CAPTION, num=args.number + 1)[args.number]
-  made = edits(model, first)
+  made = edits(model, first(model))
   images = model.render(CAPTION, list(made.values()), guidance=args.guidance)
   tiles = [
     sheet.Tile(image, what, latents)

@@ -1,4 +1,4 @@
-"""How far an edit of latents reaches into the picture, on held-out captions.
+"""How far an edit of latents reaches into the picture, for held-out scenes.
 
   python -m benchmarks.shapes_edited --workdir=pretrained:shapes
 
@@ -15,8 +15,8 @@ the generator's own segmentation (`data/shapes/seeing.py`) says what is there.
            pictures that show it.
   colours  the swatches of the background turned into another tone's, and
            nothing else. Share of pictures whose background has that tone.
-  noise    eight noises under one set of latents, beside eight sets: share of
-           what the first latents name that is there, of pictures in their tone.
+  noise    eight noises under one set of latents, beside eight other sets: how
+           much of what those latents name is there, and how often their tone.
 """
 
 import argparse
@@ -26,13 +26,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
-from benchmarks import shape_edits
-from benchmarks.shape_edits import Edit, Start
+from benchmarks import edits_of_shapes
+from benchmarks.edits_of_shapes import Edit, Start
 from kaleido_jax import api, sheet
 from kaleido_jax.data.shapes import seeing
 from kaleido_jax.latents import Box, Latents
 from kaleido_jax.latents.segments import LIMIT
 from kaleido_jax.metrics.placed import box_iou
+from kaleido_jax.pictures import Asked
 
 
 class Bench:
@@ -46,6 +47,11 @@ class Bench:
     return self._model.render(
       captions, latents, guidance=self._guidance, **options
     )
+
+  def afresh(self, captions: Sequence[str]):
+    """Other latents, other noise; and these latents."""
+    wanted = [Asked(c, seed=2, index=n) for n, c in enumerate(captions)]
+    return self._model.draw(wanted, self._model.asked(guidance=self._guidance))
 
   def edits(self, edit: Callable, some: Sequence[Start]) -> list[Edit]:
     random = np.random.default_rng(0)
@@ -74,23 +80,23 @@ class Bench:
 
 
 def boxes(bench: Bench, some: Sequence[Start], count: int) -> None:
-  edits = bench.edits(shape_edits.moved, some)[:count]
+  edits = bench.edits(edits_of_shapes.moved, some)[:count]
   old, new = bench.before(edits), bench.after(edits)
   bench.look('box', edits, old, new)
   noise = bench.after(edits, seed=1)
-  fresh = bench.draw([edit.start.caption for edit in edits], None, seed=2)
+  fresh, latents = bench.afresh([edit.start.caption for edit in edits])
   print(
     f'box: {len(edits)} edits, {iou(new, edits)}; background changes by '
     f'{change(old, new, edits):.1f} grey levels, from other noise by '
     f'{change(new, noise, edits):.1f}, a fresh sample is '
-    f'{change(old, fresh, edits):.1f} away; unedited boxes '
+    f'{change(old, fresh, edits, latents):.1f} away; unedited boxes '
     f'{iou(old, [e._replace(box=_of(e.start.latents, e)) for e in edits])}',
     flush=True,
   )
 
 
 def words(bench: Bench, some: Sequence[Start], count: int) -> None:
-  edits = bench.edits(shape_edits.recoloured, some)[:count]
+  edits = bench.edits(edits_of_shapes.recoloured, some)[:count]
   new = bench.after(edits)
   bench.look('text', edits[:4], bench.before(edits[:4]), new[:4])
   hits = [e.wanted in labels(x) for e, x in zip(edits, new, strict=True)]
@@ -122,7 +128,7 @@ def noises(bench: Bench, some: Sequence[Start], count: int) -> None:
   for start in some[:count]:
     first, captions = start.latents, [start.caption] * 8
     one = bench.draw(captions, [first.numbered(3, i) for i in range(8)])
-    eight = bench.draw(captions, None, seed=3)
+    eight, _ = bench.afresh(captions)
     for name, drawn in (('one', one), ('eight', eight)):
       for picture in drawn:
         there = labels(picture)
@@ -145,29 +151,33 @@ def iou(pictures: np.ndarray, edits: Sequence[Edit]) -> str:
   """Of the wanted box and the largest thing of its colour; 0 without any."""
   found = []
   for picture, edit in zip(pictures, edits, strict=True):
-    tint = edit.wanted.split()[0]
-    there = [s.box for s in seeing.things(picture) if s.colour == tint]
-    found.append(box_iou(max(there, key=_area), edit.box) if there else 0.0)
+    seen = seeing.largest(picture, edit.wanted.split()[0])
+    found.append(box_iou(seen.box, edit.box) if seen else 0.0)
   return (
     f'mean IoU {np.mean(found):.3f} (median {np.median(found):.3f}, above .5 '
     f'{np.mean(np.greater(found, 0.5)):.1%})'
   )
 
 
-def _area(box: Box) -> int:
-  return (box.x2 - box.x1) * (box.y2 - box.y1)
-
-
 def _of(latents: Latents, edit: Edit) -> Box:
   return next(box for box in latents.boxes if box.label == edit.wanted)
 
 
-def change(a: np.ndarray, b: np.ndarray, edits: Sequence[Edit]) -> float:
-  """Of what lies out of all boxes, old and new: mean, in grey levels."""
+def change(
+  a: np.ndarray,
+  b: np.ndarray,
+  edits: Sequence[Edit],
+  others: Sequence[Latents] | None = None,
+) -> float:
+  """Of what lies out of all boxes: mean, in grey levels.
+
+  others: latents of b, where they are not the edited ones.
+  """
   difference = np.abs(a.astype(np.float32) - b).mean(-1)
   found = []
-  for levels, edit in zip(difference, edits, strict=True):
+  for n, (levels, edit) in enumerate(zip(difference, edits, strict=True)):
     there = [*edit.start.latents.boxes, *edit.latents.boxes]
+    there += others[n].boxes if others else []
     masks = [_wider(box).mask(*levels.shape) for box in there]
     found.append(levels[~np.any(masks, 0)].mean())
   return float(np.nanmean(found))
@@ -196,12 +206,12 @@ def main() -> None:
   model = api.load(args.workdir, batch_size=50)
   bench = Bench(model, args.guidance)
   # Not every start can be edited in every way.
-  some = shape_edits.starts(model, 3 * args.count)
+  some = edits_of_shapes.starts(model, 3 * args.count)
   print(f'{model}, guidance {args.guidance:g}', flush=True)
   boxes(bench, some, args.count)
   words(bench, some, args.count)
-  tones(bench, 'text', shape_edits.toned, some, args.count)
-  tones(bench, 'colours', shape_edits.swatched, some, args.count)
+  tones(bench, 'text', edits_of_shapes.toned, some, args.count)
+  tones(bench, 'colours', edits_of_shapes.swatched, some, args.count)
   noises(bench, some, args.count // 8)
   if args.sheet:
     Image.fromarray(sheet.draw(bench.tiles, columns=4)).save(args.sheet)

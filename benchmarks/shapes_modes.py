@@ -25,22 +25,23 @@ CAPTIONS = [f'a {shape}' for shape in world.values('shape')]
 
 def colour_of(picture: np.ndarray) -> str | None:
   """Of the largest thing."""
-  seen = seeing.things(picture)
-  area = {s: (s.box.x2 - s.box.x1) * (s.box.y2 - s.box.y1) for s in seen}
-  return max(seen, key=area.__getitem__).colour if seen else None
+  seen = seeing.largest(picture)
+  return seen and seen.colour
 
 
 SEEN = {'colour': colour_of, 'tone': seeing.tone}
 
 
 def distances(drawn: dict[str, list], attribute: str) -> list[float]:
-  """Total variation, caption by caption."""
-  return [
-    modes.coverage(
-      drawn[caption], truth.frequencies(wording.read(caption), attribute)
-    ).distance
-    for caption in CAPTIONS
-  ]
+  """Total variation, caption by caption; 1 where nothing is drawn at all."""
+  found = []
+  for caption in CAPTIONS:
+    shares = truth.frequencies(wording.read(caption), attribute)
+    modes_drawn, far = drawn[caption], 1.0
+    if any(modes_drawn):
+      far = modes.coverage(modes_drawn, shares).distance
+    found.append(far)
+  return found
 
 
 def told(name: str, each: list[float]) -> str:
@@ -91,6 +92,8 @@ def main() -> None:
           for caption, row in zip(CAPTIONS, rows, strict=True)
         }
         found.append(told(name, distances(drawn, name)))
+        none = np.mean([mode is None for row in drawn.values() for mode in row])
+        found[-1] += f' ({none:.1%} show none)' if none else ''
       print(f'{model}, guidance {weight:g}: {", ".join(found)}', flush=True)
 
 

@@ -31,6 +31,11 @@ class Box:
           f'has {low}={getattr(self, low)} {side} {high}={getattr(self, high)}'
         )
 
+  @property
+  def area(self) -> int:
+    """Of a picture of a million."""
+    return (self.x2 - self.x1) * (self.y2 - self.y1)
+
   def mask(self, height: int, width: int) -> Bool[np.ndarray, 'h w']:
     """The pixels whose centres lie inside."""
     y, x = centres(height, width)

@@ -12,8 +12,7 @@ def box_iou(a: Box, b: Box) -> float:
   width = min(a.x2, b.x2) - max(a.x1, b.x1)
   height = min(a.y2, b.y2) - max(a.y1, b.y1)
   shared = max(width, 0) * max(height, 0)
-  areas = [(box.x2 - box.x1) * (box.y2 - box.y1) for box in (a, b)]
-  return shared / max(sum(areas) - shared, 1)
+  return shared / max(a.area + b.area - shared, 1)
 
 
 def blob_iou(a: Blob, b: Blob) -> float:

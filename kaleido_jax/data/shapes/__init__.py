@@ -11,6 +11,7 @@ for the true frequencies). The latents say all of it.
   modes      the true frequencies of what a caption hides
   outlines   the eight shapes, as distances
   drawing    pictures and masks
+  seeing     what a picture shows, without anything learned
   source     examples with their latents
 """
 

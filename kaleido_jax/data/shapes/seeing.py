@@ -49,6 +49,14 @@ def things(image: UInt8[np.ndarray, 'size size 3']) -> list[Seen]:
   return [seen for _, seen in sorted(found, key=lambda pair: pair[0])]
 
 
+def largest(
+  image: UInt8[np.ndarray, 'size size 3'], colour: str | None = None
+) -> Seen | None:
+  """The largest thing, of this colour."""
+  there = [s for s in things(image) if colour in (None, s.colour)]
+  return max(there, key=lambda seen: seen.box.area, default=None)
+
+
 def tone(image: UInt8[np.ndarray, 'size size 3']) -> str:
   """The tone of the background: most of the picture is near to its colours."""
   flat = image.reshape(-1, 3).astype(np.float32)
@@ -112,8 +120,9 @@ def _parts(cover, tint):
         seeds[inside] = len(colours)
   if not colours:
     return
-  _, nearest = ndimage.distance_transform_edt(seeds == 0, return_indices=True)
-  distance = ndimage.distance_transform_edt(seeds == 0)
+  distance, nearest = ndimage.distance_transform_edt(
+    seeds == 0, return_indices=True
+  )
   owner = np.where(distance < 2.1, seeds[tuple(nearest)], 0)
   for index, colour in enumerate(colours):
     mask = owner == index + 1

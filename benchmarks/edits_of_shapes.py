@@ -1,4 +1,5 @@
-"""Edits of latents that a model of configs/shapes.py has imagined.
+"""Edits of latents that a model of configs/shapes.py has imagined: the part of
+`shapes_edited` that changes something.
 
 Each takes a start and changes one thing in it that the caption leaves open, or
 returns None where it cannot.
@@ -18,9 +19,10 @@ from kaleido_jax.data.shapes.world import Facts
 from kaleido_jax.latents import Box, Latents, colors
 from kaleido_jax.latents.segments import LIMIT
 from kaleido_jax.metrics.placed import box_iou
+from kaleido_jax.pictures import Asked
 
 FAR = LIMIT // 4  # how far a box is moved at least
-LINES = 32  # as configs/shapes.py has them
+TRIES = 20  # times as many captions as starts are wanted
 NEAR = 40  # levels: a swatch that differs less from a tone shows it
 
 Random = np.random.Generator
@@ -45,37 +47,42 @@ class Edit(NamedTuple):
 
 
 def starts(model: api.Kaleido, count: int) -> list[Start]:
-  """Of held-out captions; latents whose words nobody can read are left out."""
-  size = model.config.image_shapes[0][0]
-  source, found, first = Shapes(size=size, split='test', kinds=()), [], 0
-  while len(found) < count:
+  """Captions of held-out scenes; texts that nobody can read are left out."""
+  source, found = Shapes(split='test', kinds=()), []
+  for first in range(0, TRIES * count, count):
     numbers = range(first, first + count)
     said = [source.scene(number).said for number in numbers]
     captions = list(map(wording.caption, said))
-    for number, caption, facts, latents in zip(
-      numbers, captions, said, model.imagine(captions), strict=True
+    # Each has a number of its own: captions come more than once.
+    wanted = [Asked(c, index=n) for n, c in zip(numbers, captions, strict=True)]
+    for caption, facts, latents in zip(
+      captions, said, model.complete(wanted, model.asked()), strict=True
     ):
       try:
         told = wording.read_text(latents.text)
       except ValueError:
         continue
-      # Each from its own noise.
-      found.append(Start(caption, facts, latents.numbered(0, number), told))
-    first += count
-  return found[:count]
+      found.append(Start(caption, facts, latents, told))
+    if len(found) >= count:
+      return found[:count]
+  raise ValueError(
+    f'{model}: of {TRIES * count} texts {len(found)} can be read; train longer.'
+  )
 
 
 def moved(model: api.Kaleido, start: Start, random: Random) -> Edit | None:
   """A thing whose colour no other has lies elsewhere."""
-  boxes = start.latents.boxes
+  boxes, lines = start.latents.boxes, model.config.data.box_lines
   tints = [box.label.split()[0] for box in boxes]
   alone = [n for n, tint in enumerate(tints) if tints.count(tint) == 1]
   if len(boxes) != len(start.told.things) or not alone:
     return None
   n = int(random.choice(alone))
+  if any(thing.place for thing in start.said.things):
+    return None
   free = [
     place
-    for place in _places(boxes[n])
+    for place in _places(boxes[n], lines)
     if math.dist(_middle(place), _middle(boxes[n])) >= FAR
     and not any(box_iou(place, box) for m, box in enumerate(boxes) if m != n)
   ]
@@ -112,6 +119,8 @@ def toned(model: api.Kaleido, start: Start, random: Random) -> Edit | None:
 
 def swatched(model: api.Kaleido, start: Start, random: Random) -> Edit | None:
   """The background has another tone, in its swatches and nowhere else."""
+  if start.said.tone is not None:
+    return None
   tone = _another(start.told.tone, random)
   old, new = (
     np.mean(drawing.GROUNDS[name], 0) for name in (start.told.tone, tone)
@@ -140,13 +149,13 @@ def _another(tone: str, random: Random) -> str:
   return str(random.choice([t for t in drawing.GROUNDS if t != tone]))
 
 
-def _places(box: Box) -> Iterator[Box]:
+def _places(box: Box, lines: int) -> Iterator[Box]:
   """A box of this size, wherever it fits in."""
   width, height = box.x2 - box.x1, box.y2 - box.y1
-  for x, y in itertools.product(range(0, LIMIT, LIMIT // LINES), repeat=2):
+  for x, y in itertools.product(range(0, LIMIT, LIMIT // lines), repeat=2):
     if x + width <= LIMIT and y + height <= LIMIT:
       there = dict(x1=x, y1=y, x2=x + width, y2=y + height)
-      yield dataclasses.replace(box, **there).snapped(LINES)
+      yield dataclasses.replace(box, **there).snapped(lines)
 
 
 def _middle(box: Box) -> tuple[float, float]:

@@ -2,9 +2,9 @@
 
   python -m benchmarks.edit_strip   # writes docs/edited.png
 
-As in the paper's figure 14. One caption and one noise; in every picture one kind
-of latents has been edited, and what comes behind it imagined again. The first
-latents are taken that name what the caption says, the heart at one side.
+As in the paper's figure 14. One caption and one noise; in every picture one
+kind of latents has been edited, and what comes behind it imagined again. The
+first latents are taken that name what the caption says, the heart aside.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
 Each lives in a circle of radius 1 around its origin; y points down. Most are
 plump, so that blobs fit them: an ellipse with the second moments of a thing
-shares .87 of their union on average, of a star .70. (Stars and crosses as plump
-as the rest a small model takes for circles.)
+shares .87 of their union on average, of a star .70. (Were stars and crosses as
+plump as the rest, a small model would take them for circles.)
 """
 
 import functools

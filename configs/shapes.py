@@ -3,12 +3,12 @@
   python -m kaleido_jax.main --config=configs/shapes.py
   python -m benchmarks.shapes_right --workdir=runs/shapes  # judges its pictures
 
-25 examples a second on one core, 37 of the variant, side by side on a machine
-of two (2026-11-21): 20,000 steps of 32 examples take seven and five hours so.
-What is right then: not measured. After 4,000 steps everything named is right in
-15 % of 200 pictures (27 % of those of one thing), and named by 91 % of the
-latents; things lie where their boxes are and have their colours, but not their
-shapes yet.
+46 examples a second on two cores with a device for each of them (see BUILD.md):
+20,000 steps of 32 take four hours. After 12,057 steps everything named is right
+in 73 % of 200 pictures at guidance 2 (82 % of those of one thing), and latents
+name it in 96.5 % (2026-11-21). That run saw other versions of the data first:
+see kaleido_jax/pretrained/shapes/README.md. What is right after 20,000 steps,
+and of the variant: not measured.
 
 Variant: configs/shapes.py:mdm is the baseline without latents.
 """

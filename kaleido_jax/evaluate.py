@@ -11,7 +11,7 @@ the work, and whoever finds all of it there reports. See `evaluation/`.
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tqdm
@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from kaleido_jax import api, exported, prompts
 from kaleido_jax.evaluation import drawn, plan, report, scores
 from kaleido_jax.metrics import features
+from kaleido_jax.pictures import Asked
 
 
 def run(
@@ -33,42 +34,72 @@ def run(
 ) -> None:
   """Everything, into `out`, or the first workdir's evaluation/."""
   del said
-  wanted, share = config.evaluate, prompts.share(part)
+  wanted = config.evaluate
+  plan.check(wanted)
   extractor = features.create(wanted.extractor, wanted.weights)
+  jobs, reference = prepared(wanted, workdir)
+  for job in jobs:
+    with tqdm.tqdm(total=len(job.asked), unit='picture', disable=None) as bar:
+      bar.set_description(job.name)
+      share = prompts.share(part)
+      drawn.draw(job.model, job.asked, job.folder, share=share, done=bar.update)
+  # Now, and not in between: whoever is the last sees all of it.
+  if not all(drawn.is_complete(job.asked, job.folder) for job in jobs):
+    logging.info('other processes have not drawn their parts yet: no report')
+    return
   folder = pathlib.Path(out or exported.home(workdir[0]) / 'evaluation')
-  results, pictures, complete = [], {}, True
+  real = seen(extractor, reference.images, folder / 'real', reference.source)
+  results, shown = [], {}
+  for job in jobs:
+    images, _ = drawn.read(job.asked, job.folder, job.model.words.kinds)
+    fake = seen(extractor, images, job.folder, job.folder.name)
+    fake = fake.reshape(wanted.num_captions, wanted.per_caption, -1)
+    figures = scores.of(real, fake, wanted)
+    told = ', '.join(f'{name} {i}' for name, i in figures.items())
+    logging.info('%s: %s', job.name, told)
+    model, setting = job.model, job.setting
+    results.append(report.Result(model.name, model.step, *setting, figures))
+    shown[job.name] = images[:: wanted.per_caption][: report.ROWS]
+  report.write(folder, results, about(wanted, extractor, reference))
+  report.grid(folder / 'grid.png', shown, reference.captions)
+  logging.info('see %s', folder / 'results.md')
+
+
+class Job(NamedTuple):
+  """One setting of one model."""
+
+  model: api.Kaleido
+  setting: plan.Setting
+  asked: list[Asked]
+  folder: pathlib.Path
+
+  @property
+  def name(self) -> str:
+    return f'{self.model.name}, {self.setting}'
+
+
+def prepared(
+  wanted: ConfigDict, workdir: Sequence[str]
+) -> tuple[list[Job], plan.Reference]:
+  """All that is to be drawn, checked; all models are asked the same."""
+  jobs, first = [], None
   for place in workdir:
     model = api.load(place, batch_size=wanted.batch_size)
     reference = plan.reference(model, wanted)
-    real = seen(extractor, reference.images, folder / 'real', reference.source)
+    first = first or reference
+    if (reference.source, reference.captions) != (first.source, first.captions):
+      raise ValueError(
+        f'{place} has learned {reference.source}, and {workdir[0]} '
+        f'{first.source}: they cannot stand side by side.'
+      )
     for setting in plan.settings(wanted):
       asked = plan.asked(model, reference.captions, setting, wanted)
+      model.check(asked)
       name = f'{setting}'.replace(' ', '-').replace('+', '-')
       name += f'-{plan.mark(model, asked)}'
       at = exported.home(place) / 'evaluation/drawn' / name
-      with tqdm.tqdm(
-        total=-(-len(asked) // share[1]), unit='picture', disable=None
-      ) as bar:
-        bar.set_description(f'{model.name}, {setting}')
-        drawn.draw(model, asked, at, share=share, done=bar.update)
-      if not drawn.is_complete(asked, at):
-        complete = False
-        continue
-      images, _ = drawn.read(asked, at, model.words.kinds)
-      fake = seen(extractor, images, at, at.name)
-      fake = fake.reshape(len(reference.captions), wanted.per_caption, -1)
-      figures = scores.of(real, fake, wanted)
-      told = ', '.join(f'{n} {i}' for n, i in figures.items())
-      logging.info('%s, %s: %s', model.name, setting, told)
-      results.append(report.Result(model.name, model.step, *setting, figures))
-      shape = len(reference.captions), wanted.per_caption, *images.shape[1:]
-      pictures[f'{model.name}, {setting}'] = images.reshape(shape)
-  if not complete:
-    logging.info('other processes have not drawn their parts yet: no report')
-    return
-  report.write(folder, results, about(wanted, extractor, reference))
-  report.grid(folder / 'grid.png', pictures, reference.captions)
-  logging.info('see %s', folder / 'results.md')
+      jobs.append(Job(model, setting, asked, at))
+  return jobs, first
 
 
 def seen(

@@ -58,6 +58,7 @@ def test_every_setting_is_drawn_scored_and_reported(folder, config, tmp_path):
   about = json.loads((tmp_path / 'results.json').read_text())['about']
   assert about['extractor'] == 'corner (none)' and about['captions'] == 6
   assert about['real'].startswith('20 of shapes-')
+
   text = (tmp_path / 'results.md').read_text()
   assert text.count('| cads |') == 2 and 'FID' not in text
   for name in ('curves.png', 'grid.png'):
@@ -77,6 +78,21 @@ def test_what_is_there_is_not_drawn_again(folder, config, tmp_path):
   config.evaluate.seed = 1
   evaluate.run(config, workdir=[folder], out=str(tmp_path / 'c'))
   assert report.read(tmp_path / 'c') != a
+
+
+def test_the_last_of_two_processes_reports(
+  folder, config, tmp_path, monkeypatch
+):
+  """Though neither was the last with each setting."""
+  monkeypatch.setattr(drawn, 'PART', 9)
+  config.evaluate.update(ways=('',), guidance=(1.5, 2.5))
+  jobs, _ = evaluate.prepared(config.evaluate, [folder])
+  # The other has been through with its part of the second setting already.
+  drawn.draw(jobs[1].model, jobs[1].asked, jobs[1].folder, share=(1, 2))
+  drawn.draw(jobs[0].model, jobs[0].asked, jobs[0].folder, share=(1, 2))
+  evaluate.run(config, workdir=[folder], out=str(tmp_path), part='0/2')
+  assert len(report.read(tmp_path)) == 2
+  assert len({asked.prompt for asked in jobs[0].asked}) == 6
 
 
 def test_processes_share_the_parts(folder, config, tmp_path, monkeypatch):
@@ -107,9 +123,16 @@ def test_figures_are_those_of_the_metrics(config):
 
 
 def test_what_cannot_be_evaluated_is_a_sentence(folder, config):
-  config.evaluate.ways = ('magic',)
-  with pytest.raises(ValueError, match="ways names 'magic'; there are apart"):
-    plan.settings(config.evaluate)
+  for changed, message in (
+    ({'ways': ('magic',)}, "ways names 'magic'; there are apart"),
+    ({'guidance': ()}, 'guidance is empty'),
+    ({'num_captions': 1}, 'num_captions=1 is too small; give 2'),
+    ({'real': 3}, 'real=3 is too small; give 4'),
+  ):
+    wanted = loading.config_of(folder).evaluate
+    wanted.update(changed)
+    with pytest.raises(ValueError, match=message):
+      plan.check(wanted)
   done = subprocess.run(
     [sys.executable, '-m', 'kaleido_jax.main', '--mode=evaluate']
     + [f'--workdir={folder}', '--config.evaluate.extractor=resnet'],

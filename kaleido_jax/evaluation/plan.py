@@ -41,8 +41,8 @@ class Reference(NamedTuple):
   source: str  # what they are of
 
 
-def settings(wanted: ConfigDict) -> list[Setting]:
-  """Every way under every weight."""
+def check(wanted: ConfigDict) -> None:
+  """Refuses what would fail only after everything has been drawn."""
   for way in wanted.ways:
     for name in filter(None, way.split('+')):
       if name not in steering.METHODS:
@@ -50,8 +50,23 @@ def settings(wanted: ConfigDict) -> list[Setting]:
           f'config.evaluate.ways names {name!r}; there are '
           f'{", ".join(steering.METHODS)}, joined by +.'
         )
-  if not wanted.guidance:
-    raise ValueError('config.evaluate.guidance has no weight.')
+  least = {
+    **dict(num_captions=2, per_caption=1, resamples=2, neighbours=1, steps=0),
+    'real': wanted.neighbours + 1,
+  }
+  for name, number in least.items():
+    if wanted[name] < number:
+      raise ValueError(
+        f'config.evaluate.{name}={wanted[name]} is too small; give {number} or '
+        'more.'
+      )
+  for name in ('guidance', 'ways'):
+    if not wanted[name]:
+      raise ValueError(f'config.evaluate.{name} is empty: nothing to draw.')
+
+
+def settings(wanted: ConfigDict) -> list[Setting]:
+  """Every way under every weight."""
   return list(itertools.starmap(Setting, _pairs(wanted)))
 
 
@@ -69,22 +84,29 @@ def reference(model: Kaleido, wanted: ConfigDict) -> Reference:
   size = model.config.image_shapes[0][0]
   recipe = sources.recipe(data, (), size)
   source = sources.alone(data, recipe, split=SPLIT)
-  there = min(len(source), max(wanted.real, wanted.num_captions))
-  if there < wanted.num_captions:
-    raise ValueError(
-      f'the {SPLIT} split of {data.source} has {there} examples, fewer than '
-      f'config.evaluate.num_captions={wanted.num_captions}.'
-    )
-  examples = [source[index] for index in range(there)]
-  return Reference(
-    captions=[e.caption for e in examples[: wanted.num_captions]],
-    images=np.stack(
-      [
+  captions: dict[str, None] = {}  # in order, each once
+  pictures = []
+  for index in range(
+    min(len(source), 100 * (wanted.real + wanted.num_captions))
+  ):
+    if len(captions) == wanted.num_captions and len(pictures) == wanted.real:
+      break
+    example = source[index]
+    if len(captions) < wanted.num_captions:
+      captions[example.caption] = None
+    if len(pictures) < wanted.real:
+      pictures.append(
         images.preprocess(example.image, size, style=data.preprocess)
-        for example in examples[: wanted.real]
-      ]
-    ),
-    source=f'{source.fingerprint}, first {min(there, wanted.real)}',
+      )
+  if len(captions) < wanted.num_captions:
+    raise ValueError(
+      f'the {SPLIT} split of {data.source} has {len(captions)} captions, fewer '
+      f'than config.evaluate.num_captions={wanted.num_captions}.'
+    )
+  return Reference(
+    captions=list(captions),
+    images=np.stack(pictures),
+    source=f'{source.fingerprint}, {size} pixels, {data.preprocess}',
   )
 
 

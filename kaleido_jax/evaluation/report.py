@@ -24,6 +24,7 @@ TITLES = {
   'mss_with_diagonal': 'MSS, all ↓',
   'vendi': 'Vendi ↑',
 }
+ROWS = 4  # captions of the grid
 INKS = ('#5f6670', '#d55e00', '#0072b2', '#009e73', '#cc79a7', '#b8860b')
 
 
@@ -124,13 +125,11 @@ def grid(
   path: pathlib.Path,
   drawn: Mapping[str, np.ndarray],
   captions: Sequence[str],
-  *,
-  rows: int = 4,
 ) -> None:
-  """Pictures of a few captions, a column for each setting (figure 7)."""
+  """A row for each of a few captions, a column for each setting (figure 7)."""
   tiles = [
-    sheet.Tile(images[number, 0], f'{captions[number]} ({name})')
-    for number in range(min(rows, len(captions)))
+    sheet.Tile(images[number], f'{caption} ({name})')
+    for number, caption in enumerate(captions[:ROWS])
     for name, images in drawn.items()
   ]
   Image.fromarray(sheet.draw(tiles, columns=len(drawn), side=128)).save(path)

@@ -44,6 +44,10 @@ def test_inception_sees_what_torch_fidelitys_sees(tmp_path):
   images = np.random.default_rng(0).integers(
     0, 256, (2, 48, 40, 3), dtype=np.uint8
   )
+  seen = []
+  theirs.Mixed_6d.branch1x1.register_forward_hook(
+    lambda module, inputs, output: seen.append(output)
+  )
   with torch.no_grad():
     pooled, logits = theirs(torch.tensor(images).permute(0, 3, 1, 2))
   ours = features.create('inception_v3', tmp_path / 'inception.pth')
@@ -51,7 +55,10 @@ def test_inception_sees_what_torch_fidelitys_sees(tmp_path):
   for one, other in (('features', pooled), ('logits', logits)):
     scale = float(other.abs().max())
     np.testing.assert_allclose(found[one], other, atol=1e-4 * scale)
-  assert found['spatial'].shape == (2, 17 * 17 * 7)
+  # ADM's order: rows, columns, then seven channels.
+  spatial = seen[0][:, :7].permute(0, 2, 3, 1).reshape(2, -1)
+  scale = float(spatial.abs().max())
+  np.testing.assert_allclose(found['spatial'], spatial, atol=1e-4 * scale)
 
 
 def build(module):

@@ -36,7 +36,7 @@ shrink = partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2))
 
 
 class Conv(nn.Module):
-  """A convolution, normalised by what training has seen; `raw` is before."""
+  """A convolution, normalised by what training has seen."""
 
   channels: int
   kernel: tuple[int, int] = (1, 1)
@@ -44,16 +44,15 @@ class Conv(nn.Module):
   padding: str = 'SAME'
 
   @nn.compact
-  def __call__(self, x, *, raw: bool = False):
-    h = nn.Conv(
+  def __call__(self, x):
+    x = nn.Conv(
       *(self.channels, self.kernel, self.stride, self.padding),
       use_bias=False,
       name='conv',
     )(x)
     scale = self.param('scale', nn.initializers.ones, (self.channels,))
     bias = self.param('bias', nn.initializers.zeros, (self.channels,))
-    y = nn.relu(h * scale + bias)
-    return (y, h) if raw else y
+    return nn.relu(x * scale + bias)
 
 
 def _in_a_row(x, *convs):
@@ -101,14 +100,14 @@ class BlockB(nn.Module):
 
 
 class BlockC(nn.Module):
-  """17 x 17; also returns what its first convolution gave."""
+  """17 x 17; also returns what its first branch gives."""
 
   inside: int
 
   @nn.compact
   def __call__(self, x):
     c = self.inside
-    one, raw = Conv(192, name='branch1x1')(x, raw=True)
+    one = Conv(192, name='branch1x1')(x)
     seven = _in_a_row(
       x,
       Conv(c, name='branch7x7_1'),
@@ -124,7 +123,7 @@ class BlockC(nn.Module):
       Conv(192, (1, 7), name='branch7x7dbl_5'),
     )
     pool = Conv(192, name='branch_pool')(average(x))
-    return jnp.concatenate([one, seven, twice, pool], -1), raw
+    return jnp.concatenate([one, seven, twice, pool], -1), one
 
 
 class BlockD(nn.Module):
@@ -192,9 +191,9 @@ class InceptionV3(nn.Module):
       x = BlockA(pooled, name=f'Mixed_5{letter}')(x)
     x = BlockB(name='Mixed_6a')(x)
     for letter, inside in zip('bcde', (128, 160, 160, 192), strict=True):
-      x, raw = BlockC(inside, name=f'Mixed_6{letter}')(x)
+      x, one = BlockC(inside, name=f'Mixed_6{letter}')(x)
       if letter == 'd':  # TensorFlow's mixed_6/conv
-        spatial = raw[..., :SPATIAL].reshape(raw.shape[0], -1)
+        spatial = one[..., :SPATIAL].reshape(one.shape[0], -1)
     x = BlockD(name='Mixed_7a')(x)
     x = BlockE(False, name='Mixed_7b')(x)
     x = BlockE(True, name='Mixed_7c')(x)

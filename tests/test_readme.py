@@ -75,7 +75,8 @@ def test_imagine_render_edit(tmp_path, monkeypatch):
   exec(code, names)
   assert names['images'].shape == (8, 32, 32, 3)
   assert names['moved'].boxes[0].x1 == 100
-  assert names['asked'].latents == names['moved']
+  np.testing.assert_array_equal(names['again'][0], names['image'])
+  assert 'plain navy' in names['navy'].text
 
 
 def test_metrics_by_themselves():

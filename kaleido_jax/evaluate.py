@@ -51,7 +51,7 @@ def run(
   real = seen(extractor, reference.images, folder / 'real', reference.source)
   results, shown = [], {}
   for job in jobs:
-    images, _ = drawn.read(job.asked, job.folder, job.model.words.kinds)
+    images = drawn.read(job.asked, job.folder)
     fake = seen(extractor, images, job.folder, job.folder.name)
     fake = fake.reshape(wanted.num_captions, wanted.per_caption, -1)
     figures = scores.of(real, fake, wanted)

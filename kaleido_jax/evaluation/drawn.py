@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kaleido_jax.api import Kaleido
-from kaleido_jax.latents import Latents
 from kaleido_jax.pictures import Asked
 
+Images = UInt8[np.ndarray, 'n h w 3']
 PART = 64  # pictures; what is lost when it is killed
 
 
@@ -51,19 +51,13 @@ def is_complete(wanted: list[Asked], folder: pathlib.Path) -> bool:
   return all(_path(folder, number).exists() for number in parts)
 
 
-def read(
-  wanted: list[Asked], folder: pathlib.Path, kinds
-) -> tuple[UInt8[np.ndarray, 'n h w 3'], list[Latents]]:
-  """All of a complete folder."""
-  images, latents = [], []
+def read(wanted: list[Asked], folder: pathlib.Path) -> Images:
+  """The pictures of a complete folder."""
+  found = []
   for number in range(-(-len(wanted) // PART)):
     with np.load(_path(folder, number)) as file:
-      images.append(file['images'])
-      for string in file['latents'].tolist():
-        told = json.loads(string)
-        values = {k.name: k.parse(told[k.name])[0] for k in kinds}
-        latents.append(Latents(**values))
-  return np.concatenate(images), latents
+      found.append(file['images'])
+  return np.concatenate(found)
 
 
 def _path(folder: pathlib.Path, number: int) -> pathlib.Path:

@@ -20,8 +20,6 @@ NAMES = (
   *('frechet', 'precision', 'recall', 'density', 'coverage'),
   *('mss', 'mss_with_diagonal', 'vendi'),
 )
-# Of these more is better; of the others less.
-MORE = ('precision', 'recall', 'density', 'coverage', 'vendi')
 
 
 def of(

@@ -18,11 +18,11 @@ def test_prdc_says_the_same(data, k):
 
 
 def test_by_hand():
-  """On a line, k = 1: reaches are 1, 1, 3 of real and .5, .5, 5 of fake."""
+  """On a line, k = 1: reaches are 1, 1, 3 of real and .5, 8, .5 of fake."""
   real = np.array([[0.0], [1.0], [4.0]])
   fake = np.array([[0.5], [9.0], [1.0]])
-  # .5 lies within both of the first reaches, 1.0 within those of 0 (not: it is
-  # at its edge) and of itself; 9 within none.
+  # .5 lies within reach of 0 and of 1; 9 of none; 1 of 1 alone, since it is at
+  # the very edge of what 0 and 4 reach.
   found = precision_recall.score(real, fake, 1)
   assert found['precision'] == pytest.approx(2 / 3)
   assert found['density'] == pytest.approx((2 + 1) / 3)

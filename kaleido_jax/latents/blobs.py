@@ -10,7 +10,7 @@ import dataclasses
 import math
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from kaleido_jax.latents import words
 from kaleido_jax.latents.boxes import centres
@@ -39,6 +39,12 @@ class Blob:
   def mask(self, height: int, width: int) -> Bool[np.ndarray, 'h w']:
     """The pixels whose centres lie inside."""
     y, x = centres(height, width)
+    return self.holds(x, y)
+
+  def holds(
+    self, x: Float[np.ndarray, '...'], y: Float[np.ndarray, '...']
+  ) -> Bool[np.ndarray, '...']:
+    """Which points, in thousandths, lie inside."""
     angle = math.radians(self.theta)
     along = (x - self.xc) * math.cos(angle) + (y - self.yc) * math.sin(angle)
     across = (y - self.yc) * math.cos(angle) - (x - self.xc) * math.sin(angle)

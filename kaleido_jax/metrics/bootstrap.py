@@ -31,8 +31,12 @@ def interval(
   times: int = 200,
   level: float = 0.95,
   seed: int = 0,
+  within: tuple[float, float] = (-np.inf, np.inf),
 ) -> Interval:
-  """Of `statistic(which)`, given numbers of captions, some of them twice."""
+  """Of `statistic(which)`, given numbers of captions, some of them twice.
+
+  within: where the figure can lie at all: its interval ends there, too.
+  """
   if count < 2:
     raise ValueError(f'{count} captions say nothing of others; take 2 or more.')
   random = np.random.default_rng(seed)
@@ -42,4 +46,5 @@ def interval(
   ]
   tail = 50 * (1 - level)
   low, high = np.percentile(others, [tail, 100 - tail]) - np.mean(others)
-  return Interval(float(value), float(value + low), float(value + high))
+  low, high = np.clip([value + low, value + high], *within)
+  return Interval(float(value), float(low), float(high))

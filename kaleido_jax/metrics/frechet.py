@@ -7,6 +7,7 @@ sFID; of any other features it is neither. Moments are gathered in float64, part
 by part, so that any number of processes, and of pictures, may share the work.
 """
 
+import functools
 import pathlib
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -17,6 +18,32 @@ from jaxtyping import Float
 Features = Float[np.ndarray, '_ _']
 
 
+class Gaussian:
+  """What a set is taken for. The root of its covariance is taken once."""
+
+  def __init__(self, mean: Float[np.ndarray, ' d'], covariance):
+    self.mean, self.covariance = mean, covariance
+
+  @functools.cached_property
+  def root(self) -> Float[np.ndarray, 'd d']:
+    values, vectors = np.linalg.eigh(self.covariance)
+    return (vectors * np.sqrt(values.clip(0))) @ vectors.T
+
+  def to(self, other: 'Gaussian') -> float:
+    """tr (A B)^(1/2) is the sum of roots of eigenvalues of A^(1/2) B A^(1/2).
+
+    Which is symmetric, so nothing imaginary has to be thrown away, and singular
+    covariances, of fewer pictures than features, are no special case.
+    """
+    _agree(self.mean, other.mean)
+    inner = self.root @ other.covariance @ self.root
+    shared = np.linalg.eigvalsh(inner).clip(0)
+    apart = self.mean - other.mean
+    found = apart @ apart + np.trace(self.covariance)
+    found += np.trace(other.covariance) - 2 * np.sqrt(shared).sum()
+    return float(max(found, 0.0))
+
+
 class Moments(NamedTuple):
   """How many, their mean, and the sum of squares about it."""
 
@@ -25,13 +52,13 @@ class Moments(NamedTuple):
   scatter: Float[np.ndarray, 'd d']
 
   @property
-  def covariance(self) -> Float[np.ndarray, 'd d']:
-    """Unbiased, as in the reference."""
+  def gaussian(self) -> Gaussian:
+    """With the unbiased covariance, as in the reference."""
     if self.count < 2:
       raise ValueError(
         f'a covariance needs two sets of features or more, not {self.count}.'
       )
-    return self.scatter / (self.count - 1)
+    return Gaussian(self.mean, self.scatter / (self.count - 1))
 
 
 def moments(features: Features) -> Moments:
@@ -75,30 +102,15 @@ def distance(a: Features, b: Features) -> float:
 
 def between(a: Moments, b: Moments) -> float:
   """Of two sets that may be gone."""
-  return of_gaussians(a.mean, a.covariance, b.mean, b.covariance)
+  return a.gaussian.to(b.gaussian)
 
 
-def of_gaussians(mean_a, covariance_a, mean_b, covariance_b) -> float:
-  """tr (A B)^(1/2) is the sum of roots of eigenvalues of A^(1/2) B A^(1/2).
+def read(path: pathlib.Path, ending: str = '') -> Gaussian:
+  """Of an .npz of ADM's: mu and sigma of pool3, mu_s and sigma_s of sFID's.
 
-  Which is symmetric, so nothing imaginary has to be thrown away, and singular
-  covariances, of fewer pictures than features, are no special case.
+  ending: '' or '_s'.
   """
-  _agree(mean_a, mean_b)
-  values, vectors = np.linalg.eigh(covariance_a)
-  root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-  shared = np.linalg.eigvalsh(root @ covariance_b @ root).clip(0)
-  apart = mean_a - mean_b
-  found = apart @ apart + np.trace(covariance_a) + np.trace(covariance_b)
-  return float(max(found - 2 * np.sqrt(shared).sum(), 0.0))
-
-
-def read(path: pathlib.Path, prefix: str = '') -> tuple[np.ndarray, np.ndarray]:
-  """Mean and covariance of an .npz of ADM's: mu and sigma, or mu_s, sigma_s.
-
-  prefix: '' of pool3, '_s' of the spatial features.
-  """
-  names = f'mu{prefix}', f'sigma{prefix}'
+  names = f'mu{ending}', f'sigma{ending}'
   with np.load(path) as file:
     missing = [name for name in names if name not in file]
     if missing:
@@ -107,7 +119,7 @@ def read(path: pathlib.Path, prefix: str = '') -> tuple[np.ndarray, np.ndarray]:
         'no statistics of this kind.'
       )
     mean, covariance = (np.asarray(file[name], np.float64) for name in names)
-  return mean, covariance
+  return Gaussian(mean, covariance)
 
 
 def _agree(a: np.ndarray, b: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 exp of the mean KL(p(y | x) || p(y)), over parts of the pictures
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -28,9 +29,9 @@ def of_logits(logits: Float[np.ndarray, 'n c'], splits: int = 10) -> Score:
     raise ValueError('some logits are not finite; nothing can be said.')
   found = []
   bounds = np.arange(splits + 1) * len(logits) // splits
-  for start, end in zip(bounds, bounds[1:], strict=False):
-    log_p = special.log_softmax(logits[start:end], axis=1)
-    p = np.exp(log_p)
-    divergence = (p * (log_p - np.log(p.mean(0)))).sum(1)
+  for start, end in itertools.pairwise(bounds):
+    p = special.softmax(logits[start:end], axis=1)
+    # 0 where a class is never seen; log(0) there would make it no number.
+    divergence = special.rel_entr(p, p.mean(0)).sum(1)
     found.append(np.exp(divergence.mean()))
   return Score(float(np.mean(found)), float(np.std(found)))

@@ -1,10 +1,14 @@
 """How much of two places is the same: boxes, and ellipses."""
 
+import math
+
 import numpy as np
 
 from kaleido_jax.latents import Blob, Box
 
-_FINE = 500  # cells along a side, where areas are counted
+# Points on a spiral, each a golden angle on: even, and without directions
+# (Vogel, 1979).
+_POINTS, _GOLDEN = 20_000, math.pi * (3 - math.sqrt(5))
 
 
 def box_iou(a: Box, b: Box) -> float:
@@ -16,6 +20,24 @@ def box_iou(a: Box, b: Box) -> float:
 
 
 def blob_iou(a: Blob, b: Blob) -> float:
-  """The same of ellipses, counted on a fine grid."""
-  one, other = (blob.mask(_FINE, _FINE) for blob in (a, b))
-  return float(np.sum(one & other) / max(np.sum(one | other), 1))
+  """The same of ellipses, by points spread evenly over either."""
+  one, other = (math.pi * _semi(x)[0] * _semi(x)[1] for x in (a, b))
+  shared = (_share_in(a, b) * one + _share_in(b, a) * other) / 2
+  return shared / (one + other - shared)
+
+
+def _share_in(a: Blob, b: Blob) -> float:
+  """How much of a lies in b. A grid would miss the thinnest ones."""
+  number = np.arange(_POINTS) + 0.5
+  radius, turn = np.sqrt(number / _POINTS), number * _GOLDEN
+  major, minor = _semi(a)
+  along, across = major * radius * np.cos(turn), minor * radius * np.sin(turn)
+  angle = math.radians(a.theta)
+  x = a.xc + along * math.cos(angle) - across * math.sin(angle)
+  y = a.yc + along * math.sin(angle) + across * math.cos(angle)
+  return float(b.holds(x, y).mean())
+
+
+def _semi(blob: Blob) -> tuple[int, int]:
+  """Both semi-axes; what is a line, or a point, is one unit wide."""
+  return max(blob.r_major, 1), max(blob.r_minor, 1)

@@ -6,142 +6,144 @@
   coverage   how many real ones have a fake within their reach
 
 The reach of a picture is the distance to its k-th neighbour of its own kind
-(arXiv:1904.06991, arXiv:2002.09797). Distances are computed block by block in
-float64, on the devices there are: 50,000 by 50,000 never stand in memory.
+(arXiv:1904.06991, arXiv:2002.09797); who lies at its very edge is outside, as
+in prdc. Distances are computed block by block in float64, on the devices there
+are: 50,000 by 50,000 never stand in memory.
+
+  real, fake = reached(real, k), reached(fake, k)
+  figures(near(real, fake), k)
+
+Several processes each give `reached` and `near` a share of the rows, and what
+they find is `joined`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 Features = Float[np.ndarray, '_ _']
 BLOCK = 2048  # rows of either side
 
 
-class Counts(NamedTuple):
-  """What one share of the pictures contributes: sums, and how many."""
+class Reached(NamedTuple):
+  """Pictures, and how far each of them reaches."""
 
-  precise: int
-  within: int
-  fakes: int
-  recalled: int
-  covered: int
-  reals: int
+  features: Float[np.ndarray, 'n d']
+  squares: Float[np.ndarray, ' n']  # of the distances
+
+  def share(self, part: tuple[int, int]) -> 'Reached':
+    """The rows of one process: (which, of how many)."""
+    rows = slice(*_share(len(self.features), part))
+    return Reached(self.features[rows], self.squares[rows])
+
+
+class Near(NamedTuple):
+  """Who lies within whose reach, as much of it as the figures need.
+
+  Fakes come in groups, those of a caption: which of the real ones a group
+  recalls or covers is all that is kept, so that figures of any choice of groups
+  follow from it (see `bootstrap`) without a fake-by-real table.
+  """
+
+  within: Int[np.ndarray, ' fakes']  # how many reaches a fake lies in
+  recalled: Bool[np.ndarray, 'groups reals']  # a real one, by some of a group
+  covered: Bool[np.ndarray, 'groups reals']
+
+  def of(self, which: Int[np.ndarray, ' some']) -> 'Near':
+    """Of some of the groups; the same one may be there twice."""
+    within = self.within.reshape(len(self.recalled), -1)[which].ravel()
+    return Near(within, self.recalled[which], self.covered[which])
 
 
 def score(real: Features, fake: Features, k: int = 3) -> dict[str, float]:
   """All four, of two feature matrices."""
-  return scores([count(real, fake, k)], k)
+  return figures(near(reached(real, k), reached(fake, k)), k)
 
 
-def scores(parts: list[Counts], k: int) -> dict[str, float]:
-  """Of shares that several processes have counted."""
-  total = Counts(*map(sum, zip(*parts, strict=True)))
+def figures(near: Near, k: int) -> dict[str, float]:
   return {
-    'precision': total.precise / total.fakes,
-    'recall': total.recalled / total.reals,
-    'density': total.within / (k * total.fakes),
-    'coverage': total.covered / total.reals,
+    'precision': float((near.within > 0).mean()),
+    'recall': float(near.recalled.any(0).mean()),
+    'density': float(near.within.mean() / k),
+    'coverage': float(near.covered.any(0).mean()),
   }
 
 
-def count(
-  real: Features, fake: Features, k: int = 3, *, part: tuple[int, int] = (0, 1)
-) -> Counts:
-  """part: (which, of how many) shares of the rows, all beside all others."""
-  real, fake = check(real, k), check(fake, k)
+def reached(x: Features, k: int) -> Reached:
+  x = np.asarray(x)
+  return Reached(x, reaches(x, k))
+
+
+def reaches(
+  x: Features, k: int, part: tuple[int, int] = (0, 1)
+) -> Float[np.ndarray, ' n']:
+  """The distance of each to its k-th neighbour, squared; of a share of them."""
+  check(x, k)
+  found = [np.zeros(0)]
+  middle = _mean(x)  # no distance changes, and fewer digits cancel
+  with jax.enable_x64(True):
+    for rows in _ranges(*_share(len(x), part)):
+      some = x[rows] - middle
+      best = jnp.full((len(some), k + 1), jnp.inf)  # itself is the nearest
+      for others in _ranges(len(x)):
+        best = _merged(best, some, x[others] - middle)
+      found.append(np.asarray(best[:, k]))
+  return np.concatenate(found)
+
+
+def near(real: Reached, fake: Reached, groups: int = 1) -> Near:
+  """Fakes lie group by group, all groups alike large."""
+  _agree(real.features, fake.features)
+  each, rest = divmod(len(fake.features), groups)
+  if rest:
+    raise ValueError(
+      f'{len(fake.features)} pictures do not fall into {groups} groups.'
+    )
+  middle = _mean(real.features)
+  within = np.zeros(len(fake.features), np.int64)
+  recalled, covered = np.zeros((2, groups, len(real.features)), bool)
+  with jax.enable_x64(True):
+    for rows in _ranges(len(within)):
+      a, reach = fake.features[rows] - middle, fake.squares[rows]
+      of, starts = np.unique(np.arange(len(within))[rows] // each, True)
+      for columns in _ranges(len(real.features)):
+        b = real.features[columns] - middle
+        in_real, in_fake = jax.device_get(
+          _reached(a, b, reach, real.squares[columns])
+        )
+        within[rows] += in_real.sum(1)
+        for table, new in ((covered, in_real), (recalled, in_fake)):
+          table[of, columns] |= np.logical_or.reduceat(new, starts)
+  return Near(within, recalled, covered)
+
+
+def joined(parts: Iterable[Near]) -> Near:
+  """Of shares of the fakes that several processes have looked at."""
+  return Near(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def check(features: Features, k: int) -> None:
+  if k < 1:
+    raise ValueError(f'k={k}: there is no such neighbour; give 1 or more.')
+  if features.ndim != 2 or len(features) <= k:
+    raise ValueError(
+      f'features should be [n, d] with more than k={k} rows, not '
+      f'{list(features.shape)}: draw more pictures.'
+    )
+  if not np.isfinite(features).all():
+    raise ValueError('some features are not finite; nothing can be said.')
+
+
+def _agree(real: Features, fake: Features) -> None:
   if real.shape[1] != fake.shape[1]:
     raise ValueError(
       f'features of {real.shape[1]} and of {fake.shape[1]} numbers cannot be '
       'compared: they are of different extractors.'
     )
-  middle = real.mean(0)  # no distance changes, and fewer digits cancel
-  real, fake = real - middle, fake - middle
-  with jax.enable_x64(True):
-    reach = {'real': reaches(real, k), 'fake': reaches(fake, k)}
-    fakes, reals = (_share(len(x), part) for x in (fake, real))
-    # Of each fake: within how many reaches of real ones it lies.
-    within = _within(fake[fakes], real, reach['real'])
-    recalled = _within(real[reals], fake, reach['fake'])
-    nearest = _nearest(real[reals], fake)
-  return Counts(
-    precise=int((within > 0).sum()),
-    within=int(within.sum()),
-    fakes=len(within),
-    recalled=int((recalled > 0).sum()),
-    covered=int((nearest < reach['real'][reals]).sum()),
-    reals=len(recalled),
-  )
-
-
-class Near(NamedTuple):
-  """Who lies within whose reach; for sets that are not too large."""
-
-  in_real: Bool[np.ndarray, 'fakes reals']  # a fake, in a real one's reach
-  in_fake: Bool[np.ndarray, 'reals fakes']  # a real one, in a fake's
-
-
-def near(real: Features, fake: Features, k: int = 3) -> Near:
-  """All four figures are means over these, of any choice of pictures."""
-  real, fake = check(real, k), check(fake, k)
-  with jax.enable_x64(True):
-    squares = np.concatenate(
-      [
-        np.concatenate([_squares(a, b) for b in _blocks(real)], axis=1)
-        for a in _blocks(fake)
-      ]
-    )
-    return Near(squares < reaches(real, k), squares.T < reaches(fake, k))
-
-
-def check(features: Features, k: int) -> Features:
-  x = np.asarray(features, np.float64)
-  if k < 1:
-    raise ValueError(f'k={k}: there is no such neighbour; give 1 or more.')
-  if x.ndim != 2 or len(x) <= k:
-    raise ValueError(
-      f'features should be [n, d] with more than k={k} rows, not '
-      f'{list(x.shape)}: draw more pictures.'
-    )
-  if not np.isfinite(x).all():
-    raise ValueError('some features are not finite; nothing can be said.')
-  return x
-
-
-def reaches(x: Features, k: int) -> Float[np.ndarray, ' n']:
-  """The distance of each to its k-th neighbour, squared."""
-  found = []
-  for rows in _blocks(x):
-    best = jnp.full((len(rows), k + 1), jnp.inf)  # itself is the nearest
-    for others in _blocks(x):
-      best = _merged(best, rows, others)
-    found.append(np.asarray(best[:, k]))
-  return np.concatenate(found)
-
-
-def _within(x: Features, others: Features, reach) -> np.ndarray:
-  """How many others each x is within reach of."""
-  found = []
-  for rows in _blocks(x):
-    total = jnp.zeros(len(rows), jnp.int64)
-    for block, r in zip(_blocks(others), _blocks(reach), strict=True):
-      total += _reached(rows, block, r)
-    found.append(np.asarray(total))
-  return np.concatenate(found)
-
-
-def _nearest(x: Features, others: Features) -> np.ndarray:
-  found = []
-  for rows in _blocks(x):
-    best = jnp.full(len(rows), jnp.inf)
-    for block in _blocks(others):
-      best = jnp.minimum(best, _squares(rows, block).min(1))
-    found.append(np.asarray(best))
-  return np.concatenate(found)
 
 
 @jax.jit
@@ -151,22 +153,28 @@ def _merged(best, rows, others):
 
 
 @jax.jit
-def _reached(rows, others, reach):
-  return (_squares(rows, others) < reach).sum(1)
+def _reached(fake, real, fakes_reach, reals_reach):
+  squares = _squares(fake, real)
+  return squares < reals_reach, squares < fakes_reach[:, None]
 
 
-@jax.jit
 def _squares(a, b):
   products = jnp.matmul(a, b.T, precision='highest')
   found = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * products
   return jnp.maximum(found, 0)
 
 
-def _blocks(x: np.ndarray) -> Iterator[np.ndarray]:
-  for start in range(0, len(x), BLOCK):
-    yield x[start : start + BLOCK]
+def _mean(x: Features) -> Float[np.ndarray, ' d']:
+  return x.mean(0, dtype=np.float64)
 
 
-def _share(n: int, part: tuple[int, int]) -> slice:
+def _ranges(first: int, end: int | None = None) -> Iterator[slice]:
+  """Blocks of 0..first, or of first..end."""
+  first, end = (0, first) if end is None else (first, end)
+  for start in range(first, end, BLOCK):
+    yield slice(start, min(start + BLOCK, end))
+
+
+def _share(n: int, part: tuple[int, int]) -> tuple[int, int]:
   index, number = part
-  return slice(n * index // number, n * (index + 1) // number)
+  return n * index // number, n * (index + 1) // number

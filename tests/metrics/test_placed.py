@@ -43,3 +43,27 @@ def test_an_ellipse_inside_another_shares_the_ratio_of_their_areas(scale):
 
   found = placed.blob_iou(blob(1), blob(scale))
   np.testing.assert_allclose(found, scale**2, atol=0.005)
+
+
+@pytest.mark.parametrize('thin', [0, 1, 3])
+def test_the_thinnest_ellipses_are_seen(thin):
+  def blob(xc, theta=45):
+    return Blob(
+      label='a', xc=xc, yc=500, r_major=300, r_minor=thin, theta=theta
+    )
+
+  assert placed.blob_iou(blob(400), blob(400)) > 0.99
+  assert placed.blob_iou(blob(400), blob(500)) == 0
+  assert placed.blob_iou(blob(400), blob(400, 135)) < 0.02
+
+
+def test_ellipses_apart_and_in_part():
+  """Circles of one size, their centres one radius apart: a lens."""
+  one, other = (
+    Blob(label='a', xc=x, yc=500, r_major=200, r_minor=200, theta=0)
+    for x in (400, 600)
+  )
+  lens = 2 * np.pi / 3 - np.sqrt(3) / 2
+  expected = lens / (2 * np.pi - lens)
+  assert placed.blob_iou(one, other) == pytest.approx(expected, abs=0.003)
+  assert placed.blob_iou(other, one) == placed.blob_iou(one, other)

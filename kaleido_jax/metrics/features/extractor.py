@@ -1,40 +1,62 @@
 """From a name to a function of pictures."""
 
+import hashlib
 import importlib
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 from jaxtyping import Float, UInt8
 
-Images = UInt8[np.ndarray, 'n h w 3']
+from kaleido_jax.convert import torch_file
 
-# The modules of this folder that have `load(path) -> (apply, params, resize)`.
+# The modules of this folder. Each has
+#   NETWORK, prepare   what maps prepare(uint8 pictures) to named rows of numbers
+#   RESIZE             how pictures come to the size of the network
+#   find(path)         the file of weights, or where to get it
+#   convert(tensors)   parameters from that file
+#   PUBLIC, DISTANCES  how the SHA-256 of the published file begins, and what
+#                      Frechet distances of the outputs may be called with it
 KNOWN = ('efficientnet_lite0', 'inception_v3')
 
 
 class Extractor(NamedTuple):
-  """Features of pictures, batch by batch."""
+  """Features of pictures, batch by batch, on all devices of this process."""
 
   name: str
-  resize: str  # how pictures come to the size of the network
+  weights: str  # how the SHA-256 of their file begins
+  resize: str
+  distances: Mapping[str, str]  # what Frechet distances of outputs are called
   # (params, uint8 [b, h, w, 3]) -> {'features': [b, d], and what else it gives}
   apply: Callable[[Any, Any], Any]
   params: Any
-  batch_size: int = 32
+  batch_size: int = 32  # of a device
 
-  def __call__(self, images: Images) -> dict[str, Float[np.ndarray, 'n _']]:
-    """Of any number of pictures; the last batch is filled up."""
+  def __str__(self) -> str:
+    return f'{self.name}-{self.weights}'
+
+  def __call__(self, images: np.ndarray) -> dict[str, Float[np.ndarray, 'n _']]:
+    """Of any number of pictures, uint8; the last batch is filled up."""
+    if images.dtype != np.uint8 or images.shape[-1:] != (3,):
+      raise ValueError(
+        f'pictures should be uint8 [n, h, w, 3], not {images.dtype} '
+        f'{list(images.shape)}.'
+      )
     if not len(images):
       raise ValueError('there are no pictures to look at.')
-    found = []
-    for start in range(0, len(images), self.batch_size):
-      some = images[start : start + self.batch_size]
-      missing = self.batch_size - len(some)
+    devices = jax.sharding.Mesh(jax.local_devices(), 'rows')
+    spread = jax.sharding.NamedSharding(devices, jax.P('rows'))
+    rows, found = self.batch_size * devices.size, []
+    for start in range(0, len(images), rows):
+      some = images[start : start + rows]
+      missing = rows - len(some)
       filled = np.pad(some, ((0, missing), (0, 0), (0, 0), (0, 0)))
-      seen = jax.device_get(self.apply(self.params, filled))
+      seen = self.apply(self.params, jax.device_put(filled, spread))
+      seen = jax.device_get(seen)
       found.append({name: x[: len(some)] for name, x in seen.items()})
     return {n: np.concatenate([part[n] for part in found]) for n in found[0]}
 
@@ -46,5 +68,45 @@ def create(name: str, path: str | pathlib.Path = '') -> Extractor:
       f'there is no extractor {name!r}; there are {", ".join(KNOWN)}.'
     )
   module = importlib.import_module(f'kaleido_jax.metrics.features.{name}')
-  apply, params, resize = module.load(path)
-  return Extractor(name, resize, jax.jit(apply), params)
+  file = module.find(path)
+  if not file.is_file():
+    raise FileNotFoundError(f'there is no file {file} of weights of {name}.')
+  with file.open('rb') as opened:
+    digest = hashlib.file_digest(opened, 'sha256').hexdigest()[:8]
+
+  def apply(params, images: UInt8[Any, 'b h w 3']):
+    return module.NETWORK.apply({'params': params}, module.prepare(images))
+
+  params = _checked(module, name, file)
+  devices = jax.sharding.Mesh(jax.local_devices(), 'rows')
+  params = jax.device_put(
+    params, jax.sharding.NamedSharding(devices, jax.P())
+  )
+  return Extractor(
+    *(name, digest, module.RESIZE),
+    module.DISTANCES if digest == module.PUBLIC else {'features': 'frechet'},
+    *(jax.jit(apply), params),
+  )
+
+
+def _checked(module: Any, name: str, file: pathlib.Path) -> dict[str, Any]:
+  """Parameters of a file, if they are of this network."""
+  try:
+    params = module.convert(torch_file.state_dict(file))
+  except KeyError as error:
+    raise ValueError(f'{file} has no {error}: it is not of {name}.') from error
+  pictures = jnp.zeros((1, 32, 32, 3), jnp.uint8)
+  expected = jax.eval_shape(
+    lambda: module.NETWORK.init(jax.random.key(0), module.prepare(pictures))
+  )
+  given = traverse_util.flatten_dict(params, sep='/')
+  for path, leaf in traverse_util.flatten_dict(
+    expected['params'], sep='/'
+  ).items():
+    if path not in given or given[path].shape != leaf.shape:
+      there = list(given[path].shape) if path in given else 'nothing'
+      raise ValueError(
+        f'{file} has {there} for {path} of {list(leaf.shape)}: it is not of '
+        f'{name}.'
+      )
+  return params

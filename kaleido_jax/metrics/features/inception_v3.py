@@ -23,6 +23,7 @@ from kaleido_jax.convert import torch_file
 SIZE = 299
 RESIZE = 'bilinear as in TensorFlow 1, to 299'
 EPSILON = 1e-3  # of the normalisations
+PUBLIC, DISTANCES = '6726825d', {'features': 'fid', 'spatial': 'sfid'}
 SPATIAL = 7  # channels that sFID takes of one map
 WEIGHTS = (
   'https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/'
@@ -202,20 +203,20 @@ class InceptionV3(nn.Module):
     return {'features': features, 'logits': logits, 'spatial': spatial}
 
 
-def load(path: str | pathlib.Path = '') -> tuple[Any, Any, str]:
-  """The function of a batch of pictures, its weights, and the resizing."""
+NETWORK = InceptionV3()
+
+
+def find(path: str | pathlib.Path = '') -> pathlib.Path:
   if not path:
     raise FileNotFoundError(
       'the weights of Inception-v3 are not part of this package: give the path '
       f'of {WEIGHTS}.'
     )
-  module, params = InceptionV3(), convert(torch_file.state_dict(path))
+  return pathlib.Path(path)
 
-  def apply(params, images: UInt8[Array, 'b h w 3']):
-    x = resize(images.astype(jnp.float32))
-    return module.apply({'params': params}, (x - 128) / 128)
 
-  return apply, params, RESIZE
+def prepare(images: UInt8[Array, 'b h w 3']) -> Float[Array, 'b _ _ 3']:
+  return (resize(images.astype(jnp.float32)) - 128) / 128
 
 
 def resize(x: Float[Array, 'b h w c']) -> Float[Array, 'b _ _ c']:

@@ -172,11 +172,14 @@ def get_config() -> ConfigDict:
       ),
       evaluate=dict(  # what --mode=evaluate draws, and how it looks at it
         guidance=(1.0, 2.0, 4.0, 7.0),
-        ways=('',),  # methods beside each weight: 'cads', 'apg+rescale'
-        num_captions=128,  # of the test split
+        # Beside each weight: 'cads', 'apg+rescale', 'temperature=0.7'.
+        ways=('',),
+        split='test',  # of the data; its captions, and its pictures
+        path='',  # other data of the same kind; '': that of the run
+        num_captions=128,
         per_caption=8,
         real=2_048,  # pictures that are compared with; at most
-        steps=0,  # of sampling; 0: as config.sample says
+        reference='',  # or an .npz as ADM's, of pictures and statistics
         extractor='efficientnet_lite0',  # or 'inception_v3'
         weights='',  # its file, where no package has it
         neighbours=3,  # of precision and recall

@@ -26,6 +26,7 @@ def get_config(variant: str = '') -> ConfigDict:
   config.latents = ('text', 'bbox', 'voken')
   config.model.decoder.vocab_size = 32128 + 8192  # vokens have their own
   config.train.held_out = ''  # its latents: see config.train.held_out_store
+  config.evaluate.split = 'validation'
   config.model.decoder.remat = 'dots'  # half the memory, for attention twice
   config.init.t5 = 'flan-t5-xl'
   config.mesh.fsdp = -1  # 20 bytes a parameter, over all devices

@@ -5,23 +5,22 @@
 
 Draws pictures of captions that training has not seen, under every weight and
 way to guide, lets a network look at them, and compares with real ones. Started
-again, only what is missing is drawn; with --part=0/4 and so on, processes share
+again, only what is missing is done; with --part=0/4 and so on, processes share
 the work, and whoever finds all of it there reports. See `evaluation/`.
 """
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import tqdm
 from absl import logging
 from ml_collections import ConfigDict
 
-from kaleido_jax import api, exported, prompts
-from kaleido_jax.evaluation import drawn, plan, report, scores
-from kaleido_jax.metrics import features
-from kaleido_jax.pictures import Asked
+import kaleido_jax
+from kaleido_jax import exported, prompts
+from kaleido_jax.evaluation import histograms, jobs, plan, report, scores
+from kaleido_jax.metrics import features, modes
 
 
 def run(
@@ -32,105 +31,68 @@ def run(
   part: str = '0/1',
   said: Sequence[str] = (),
 ) -> None:
-  """Everything, into `out`, or the first workdir's evaluation/."""
-  del said
-  wanted = config.evaluate
+  """Everything, into `out`, or the first workdir's evaluation/.
+
+  said: fields of config.sample that are set for all runs alike.
+  """
+  wanted, share = config.evaluate, prompts.share(part)
   plan.check(wanted)
   extractor = features.create(wanted.extractor, wanted.weights)
-  jobs, reference = prepared(wanted, workdir)
-  for job in jobs:
-    with tqdm.tqdm(total=len(job.asked), unit='picture', disable=None) as bar:
-      bar.set_description(job.name)
-      share = prompts.share(part)
-      drawn.draw(job.model, job.asked, job.folder, share=share, done=bar.update)
-  # Now, and not in between: whoever is the last sees all of it.
-  if not all(drawn.is_complete(job.asked, job.folder) for job in jobs):
-    logging.info('other processes have not drawn their parts yet: no report')
+  work = jobs.prepared(config, workdir, extractor, said)
+  work.do(share)
+  # Now, and not in between: whoever is the last finds all of it.
+  if not work.is_done:
+    logging.info('other processes are not through with their parts: no report')
     return
-  folder = pathlib.Path(out or exported.home(workdir[0]) / 'evaluation')
-  real = seen(extractor, reference.images, folder / 'real', reference.source)
-  results, shown = [], {}
-  for job in jobs:
-    images = drawn.read(job.asked, job.folder)
-    fake = seen(extractor, images, job.folder, job.folder.name)
-    fake = fake.reshape(wanted.num_captions, wanted.per_caption, -1)
-    figures = scores.of(real, fake, wanted)
+
+  real = work.real.read()
+  distances, statistics = extractor.distances, work.reference.statistics
+  truth = scores.truth(real, distances, wanted, statistics)
+  about = _about(wanted, work, truth)
+  if work.known:
+    about['modes'] = work.known.learn(real)
+    shares = work.known.truth(work.captions)
+    each = [modes.distinct(row, wanted.per_caption) for row in shares]
+    about['modes of real pictures of a caption'] = f'{np.mean(each):.3g}'
+  results, hidden = [], {}
+  for job in work.jobs:
+    seen, drawn = job.seen.read(), None
+    if work.known:
+      numbers = work.known.read(job.drawn.all(), seen)
+      drawn = hidden[job.name] = scores.Drawn(work.known.names, numbers, shares)
+    figures = scores.of(truth, seen, distances, wanted, drawn)
     told = ', '.join(f'{name} {i}' for name, i in figures.items())
     logging.info('%s: %s', job.name, told)
-    model, setting = job.model, job.setting
-    results.append(report.Result(model.name, model.step, *setting, figures))
-    shown[job.name] = images[:: wanted.per_caption][: report.ROWS]
-  report.write(folder, results, about(wanted, extractor, reference))
-  report.grid(folder / 'grid.png', shown, reference.captions)
+    results.append(
+      report.Result(
+        *(job.model.name, job.model.step, job.weights),
+        *job.setting,
+        settings=job.asked[0].settings,
+        figures=figures,
+      )
+    )
+  folder = pathlib.Path(out or exported.home(workdir[0]) / 'evaluation')
+  report.write(folder, results, about)
+  shown = {job.name: job.drawn.first(report.ROWS) for job in work.jobs}
+  report.grid(folder / 'grid.png', shown, work.captions)
+  if hidden:
+    columns = len(wanted.guidance)
+    histograms.draw(folder / 'modes.png', hidden, columns=columns)
   logging.info('see %s', folder / 'results.md')
 
 
-class Job(NamedTuple):
-  """One setting of one model."""
-
-  model: api.Kaleido
-  setting: plan.Setting
-  asked: list[Asked]
-  folder: pathlib.Path
-
-  @property
-  def name(self) -> str:
-    return f'{self.model.name}, {self.setting}'
-
-
-def prepared(
-  wanted: ConfigDict, workdir: Sequence[str]
-) -> tuple[list[Job], plan.Reference]:
-  """All that is to be drawn, checked; all models are asked the same."""
-  jobs, first = [], None
-  for place in workdir:
-    model = api.load(place, batch_size=wanted.batch_size)
-    reference = plan.reference(model, wanted)
-    first = first or reference
-    if (reference.source, reference.captions) != (first.source, first.captions):
-      raise ValueError(
-        f'{place} has learned {reference.source}, and {workdir[0]} '
-        f'{first.source}: they cannot stand side by side.'
-      )
-    for setting in plan.settings(wanted):
-      asked = plan.asked(model, reference.captions, setting, wanted)
-      model.check(asked)
-      name = f'{setting}'.replace(' ', '-').replace('+', '-')
-      name += f'-{plan.mark(model, asked)}'
-      at = exported.home(place) / 'evaluation/drawn' / name
-      jobs.append(Job(model, setting, asked, at))
-  return jobs, first
-
-
-def seen(
-  extractor: features.Extractor,
-  images: np.ndarray,
-  folder: pathlib.Path,
-  what: str,
-) -> np.ndarray:
-  """Features, kept beside the pictures that they are of."""
-  path = folder / f'{extractor.name}.npz'
-  if path.exists():
-    with np.load(path) as file:
-      if str(file['what']) == what and len(file['features']) == len(images):
-        return file['features']
-  found = extractor(images)['features']
-  folder.mkdir(parents=True, exist_ok=True)
-  new = path.with_name(f'{path.stem}.new.npz')
-  np.savez(new, features=found, what=what)
-  new.replace(path)
-  return found
-
-
-def about(
-  wanted: ConfigDict, extractor: features.Extractor, reference: plan.Reference
+def _about(
+  wanted: ConfigDict, work: jobs.Work, truth: scores.Truth
 ) -> dict[str, Any]:
   """What no figure may be without."""
+  resamples = min(wanted.resamples, scores.FEW_RESAMPLES)
   return {
-    'extractor': f'{extractor.name} ({extractor.resize})',
-    'real': f'{len(reference.images)} of {reference.source}',
-    'captions': len(reference.captions),
+    'made by': f'kaleido_jax {kaleido_jax.__version__}',
+    'extractor': f'{work.extractor}, {work.extractor.resize}',
+    'real': f'{truth.count} of {work.reference}',
+    'captions': wanted.num_captions,
     'pictures of each': wanted.per_caption,
     'neighbours': wanted.neighbours,
     'seed': wanted.seed,
+    'resamples': f'{wanted.resamples} of captions, of distances {resamples}',
   }

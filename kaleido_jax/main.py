@@ -163,11 +163,11 @@ def main(argv: list[str]) -> None:
     if not _WORKDIR.value:
       raise app.UsageError(WHICH, MISTAKE)
     asked['said'] = said = _said(sys.argv[1:])
-    section = 'evaluate' if name == 'evaluate' else 'sample'
-    if other := [f for f in said if not f.startswith(f'{section}.')]:
+    sections = ('evaluate', 'sample') if name == 'evaluate' else ('sample',)
+    if other := [f for f in said if f.partition('.')[0] not in sections]:
       raise app.UsageError(
         f'--config.{other[0]} is of the run, and stays as it was trained; '
-        f'--mode={name} takes --config.{section}.NAME=VALUE.',
+        f'--mode={name} takes --config.{sections[0]}.NAME=VALUE.',
         MISTAKE,
       )
   mode = importlib.import_module(MODES[name])

@@ -2,16 +2,28 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 import small_models
 import small_runs
 
-from kaleido_jax import evaluate, exported, loading
-from kaleido_jax.evaluation import drawn, plan, report, scores
+from kaleido_jax import api, evaluate, exported, loading
+from kaleido_jax.data.shapes import Shapes
+from kaleido_jax.evaluation import (
+  modes,
+  plan,
+  reference,
+  report,
+  scores,
+  styles,
+)
+from kaleido_jax.evaluation.reference import Reference
+from kaleido_jax.evaluation.seen import Seen
 from kaleido_jax.metrics import features, frechet, precision_recall, similarity
 
 
@@ -28,7 +40,9 @@ def config(folder, monkeypatch):
     x = np.asarray(images, np.float32) / 255
     return {'features': x.reshape(len(x), 4, 8, 4, 8, 3).mean((2, 4))[:, 0, 0]}
 
-  toy = features.Extractor('corner', 'none', apply, {})
+  toy = features.Extractor(
+    *('corner', '0a1b2c3d', 'none', {'features': 'frechet'}, apply, {})
+  )
   monkeypatch.setattr(features, 'create', lambda name, path: toy)
   config = loading.config_of(folder)
   config.evaluate.update(
@@ -38,81 +52,173 @@ def config(folder, monkeypatch):
     per_caption=3,
     real=20,
     resamples=10,
-    steps=2,
   )
+  config.sample.steps = 2
   return config
 
 
+def run(config, folder, out, part='0/1'):
+  said = ('sample.steps',)  # as flags would have said it
+  evaluate.run(config, workdir=[folder], out=str(out), part=part, said=said)
+
+
+def drawn_of(folder):
+  return exported.home(folder) / 'evaluation/drawn'
+
+
 def test_every_setting_is_drawn_scored_and_reported(folder, config, tmp_path):
-  evaluate.run(config, workdir=[folder], out=str(tmp_path))
+  run(config, folder, tmp_path)
   results = report.read(tmp_path)
   assert [(r.way, r.guidance) for r in results] == [
     *(('', 1.0), ('', 3.0), ('cads', 1.0), ('cads', 3.0))
   ]
   for result in results:
-    assert set(result.figures) == set(scores.NAMES)
+    # Not Inception's; and captions of shapes hide the tone of their ground.
+    others = {'fid', 'sfid', 'inception_score'}
+    assert set(scores.NAMES) - set(result.figures) == others
+    assert result.settings['steps'] == 2 and len(result.weights) == 8
     assert all(i.low <= i.high for i in result.figures.values())
   text = (tmp_path / 'results.csv').read_text()
   rows = list(csv.DictReader(text.splitlines()))
   assert float(rows[2]['vendi']) == results[2].figures['vendi'].value
   about = json.loads((tmp_path / 'results.json').read_text())['about']
-  assert about['extractor'] == 'corner (none)' and about['captions'] == 6
+  assert about['extractor'] == 'corner-0a1b2c3d, none'
+  assert about['captions'] == 6
+  assert about['resamples'] == '10 of captions, of distances 10'
   assert about['real'].startswith('20 of shapes-')
 
   text = (tmp_path / 'results.md').read_text()
   assert text.count('| cads |') == 2 and 'FID' not in text
-  for name in ('curves.png', 'grid.png'):
+  assert 'steps 2, temperature 1.0' in text
+  for name in ('curves.png', 'grid.png', 'modes.png'):
     assert (tmp_path / name).stat().st_size > 5000
 
 
-def test_what_is_there_is_not_drawn_again(folder, config, tmp_path):
+def test_what_is_there_is_not_done_again(folder, config, tmp_path):
   config.evaluate.update(ways=('',), guidance=(3.0,))
-  evaluate.run(config, workdir=[folder], out=str(tmp_path / 'a'))
-  (part,) = (exported.home(folder) / 'evaluation/drawn').glob('guidance-3-*/0*')
-  before = part.stat().st_mtime_ns
-  evaluate.run(config, workdir=[folder], out=str(tmp_path / 'b'))
-  assert part.stat().st_mtime_ns == before
+  run(config, folder, tmp_path / 'a')
+  (part,) = drawn_of(folder).glob('guidance-3-*/0*.npz')
+  (seen,) = drawn_of(folder).glob('guidance-3-*/corner-0a1b2c3d/0*.npz')
+  before = part.stat().st_mtime_ns, seen.stat().st_mtime_ns
+  run(config, folder, tmp_path / 'b')
+  assert before == (part.stat().st_mtime_ns, seen.stat().st_mtime_ns)
   a, b = (report.read(tmp_path / name) for name in 'ab')
   assert a == b
   # Another seed, other pictures.
   config.evaluate.seed = 1
-  evaluate.run(config, workdir=[folder], out=str(tmp_path / 'c'))
+  run(config, folder, tmp_path / 'c')
   assert report.read(tmp_path / 'c') != a
+
+
+def test_what_was_drawn_with_other_weights_is_drawn_again(folder, config):
+  """A run that was begun anew may be of the same name and step."""
+  model = api.load(folder)
+  weights, setting = plan.digest(model), plan.settings(config.evaluate)[0]
+  asked = plan.asked(model, ['a circle'], setting, config.evaluate)
+  name = plan.folder(model, weights, setting, asked)
+  model.params = jax.tree.map(lambda x: x + 1e-3, model.params)
+  other = plan.digest(model)
+  assert other != weights
+  assert plan.folder(model, other, setting, asked) != name
 
 
 def test_the_last_of_two_processes_reports(
   folder, config, tmp_path, monkeypatch
 ):
-  """Though neither was the last with each setting."""
-  monkeypatch.setattr(drawn, 'PART', 9)
+  """Each does its parts of everything; captions are not cut in two."""
+  monkeypatch.setattr('kaleido_jax.evaluation.drawn.PART', 5)  # of 3 each
+  monkeypatch.setattr('kaleido_jax.evaluation.reference.PART', 7)
   config.evaluate.update(ways=('',), guidance=(1.5, 2.5))
-  jobs, _ = evaluate.prepared(config.evaluate, [folder])
-  # The other has been through with its part of the second setting already.
-  drawn.draw(jobs[1].model, jobs[1].asked, jobs[1].folder, share=(1, 2))
-  drawn.draw(jobs[0].model, jobs[0].asked, jobs[0].folder, share=(1, 2))
-  evaluate.run(config, workdir=[folder], out=str(tmp_path), part='0/2')
-  assert len(report.read(tmp_path)) == 2
-  assert len({asked.prompt for asked in jobs[0].asked}) == 6
-
-
-def test_processes_share_the_parts(folder, config, tmp_path, monkeypatch):
-  monkeypatch.setattr(drawn, 'PART', 5)
-  config.evaluate.update(ways=('',), guidance=(2.0,))
-  evaluate.run(config, workdir=[folder], out=str(tmp_path), part='1/2')
-  (at,) = (exported.home(folder) / 'evaluation/drawn').glob('guidance-2-*')
-  assert sorted(file.name for file in at.iterdir()) == [
-    *('00001.npz', '00003.npz')
-  ]
+  run(config, folder, tmp_path, part='1/2')
+  (at,) = drawn_of(folder).glob('guidance-1.5-*')
+  names = ['00001.npz', '00003.npz', '00005.npz']
+  assert sorted(file.name for file in at.glob('*.npz')) == names
+  assert sorted(file.name for file in at.glob('*/*.npz')) == names
   assert not (tmp_path / 'results.json').exists()
-  evaluate.run(config, workdir=[folder], out=str(tmp_path), part='0/2')
-  assert len(report.read(tmp_path)) == 1
+  run(config, folder, tmp_path, part='0/2')
+  assert len(report.read(tmp_path)) == 2
+  # The same as of one process.
+  shutil.rmtree(exported.home(folder) / 'evaluation')
+  run(config, folder, tmp_path / 'one')
+  for a, b in zip(
+    *(report.read(tmp_path), report.read(tmp_path / 'one')), strict=True
+  ):
+    assert a.settings == b.settings
+    for name, interval in a.figures.items():
+      assert list(interval) == pytest.approx(
+        list(b.figures[name]), rel=1e-6, abs=1e-9
+      ), name
+
+
+def test_a_way_changes_fields_and_methods(folder, config):
+  model = api.load(folder)
+  setting = plan.Setting('cads+temperature=0.5+solver=ddim', 3.0)
+  (one, *_) = plan.asked(model, ['a circle'], setting, config.evaluate)
+  assert one.settings['methods'] == ['cads']
+  assert one.settings['temperature'] == 0.5
+  assert one.settings['solver'] == 'ddim' and one.settings['guidance'] == 3
+
+
+def test_captions_and_pictures_of_the_reference(folder, config):
+  """Captions are different ones; pictures are as the source has them."""
+  real = Reference(config, config.evaluate)
+  captions = real.captions(30)
+  assert len(set(captions)) == 30 and captions[:6] == real.captions(6)
+  found = real.part(0)
+  assert len(found) == 20 and real.parts == 1
+  name = str(real)
+  config.evaluate.split = 'train'
+  assert str(Reference(config, config.evaluate)) != name
+
+
+@pytest.mark.parametrize('count', [1, 2, 3, 12, 100, 1117])
+def test_a_reference_is_read_all_over_and_once(count):
+  stride = reference._stride(count)
+  order = [place * stride % count for place in range(count)]
+  assert sorted(order) == [*range(count)]
+  # Of ten classes in a row, the first twenty pictures show nearly all.
+  if count > 99:
+    assert len({index * 10 // count for index in order[:20]}) >= 9
+
+
+def test_a_reference_of_adm(folder, config, tmp_path):
+  """Its pictures are seen; its statistics count where Inception looked."""
+  random = np.random.default_rng(0)
+  images = random.integers(256, size=(9, 32, 32, 3), dtype=np.uint8)
+  mean, path = np.arange(3.0), tmp_path / 'adm.npz'
+  np.savez(path, arr_0=images, mu=mean, sigma=np.eye(3))
+  config.evaluate.reference = str(path)
+  real = Reference(config, config.evaluate)
+  np.testing.assert_array_equal(real.part(0), images)
+  x = {'features': random.normal(size=(9, 3)), 'logits': np.zeros((9, 4))}
+  found = scores.truth(x, {'features': 'fid'}, config.evaluate, path)
+  np.testing.assert_array_equal(found.gaussians['fid'].mean, mean)
+  found = scores.truth(x, {'features': 'frechet'}, config.evaluate, path)
+  np.testing.assert_allclose(
+    found.gaussians['frechet'].mean, x['features'].mean(0)
+  )
+  with pytest.raises(ValueError, match='of Inception alone'):
+    scores.truth({}, {'features': 'frechet'}, config.evaluate, path)
+  found = scores.truth({}, {'features': 'fid'}, config.evaluate, path)
+  assert found.reached is None
+  config.evaluate.update(num_captions=3, per_caption=4)
+  x = {'features': random.normal(size=(12, 3)), 'logits': np.eye(12)}
+  figures = scores.of(found, x, {'features': 'fid'}, config.evaluate)
+  assert list(figures) == [
+    *('fid', 'inception_score', 'mss', 'mss_with_diagonal', 'vendi')
+  ]
+  np.savez(path, arr_0=images[:, :16])
+  with pytest.raises(ValueError, match=r'pictures of \[16, 32, 3\], and the'):
+    Reference(config, config.evaluate).part(0)
 
 
 def test_figures_are_those_of_the_metrics(config):
   random = np.random.default_rng(0)
   real, fake = random.normal(size=(40, 5)), random.normal(size=(8, 4, 5)) + 0.2
-  found = scores.of(real, fake, config.evaluate)
-  flat = fake.reshape(32, 5)
+  config.evaluate.update(num_captions=8, per_caption=4)
+  flat, names = fake.reshape(32, 5), {'features': 'frechet'}
+  truth = scores.truth({'features': real}, names, config.evaluate)
+  found = scores.of(truth, {'features': flat}, names, config.evaluate)
   expected = precision_recall.score(real, flat) | {
     'frechet': frechet.distance(real, flat),
     'vendi': similarity.mean_over(fake, similarity.vendi),
@@ -122,12 +228,76 @@ def test_figures_are_those_of_the_metrics(config):
     assert found[name].value == pytest.approx(value)
 
 
+def test_modes_are_counted(config):
+  """Two captions, of which one hides a coin and the other nothing."""
+  config.evaluate.update(num_captions=2, per_caption=4)
+  drawn = scores.Drawn(
+    ['red', 'blue'],
+    np.array([0, 0, 0, 1, 1, 1, 1, 1]),
+    truth=np.array([[0.5, 0.5], [0.0, 1.0]]),
+  )
+  assert drawn.shares() == {'red': 3 / 8, 'blue': 5 / 8}
+  random = np.random.default_rng(0)
+  x, names = random.normal(size=(8, 3)), {'features': 'frechet'}
+  truth = scores.truth({'features': x}, names, config.evaluate)
+  found = scores.of(truth, {'features': x}, names, config.evaluate, drawn)
+  assert found['modes'].value == 1.5
+  assert found['modes_distance'].value == pytest.approx(1 / 8)
+
+
+def test_tones_are_read_off_pictures():
+  tones = modes.Tones()
+  scenes = [Shapes(split='test', size=32).scene(i) for i in range(20)]
+  images = np.stack([Shapes(split='test', size=32)[i].image for i in range(20)])
+  found = [tones.names[number] for number in tones.read(images, {})]
+  assert found == [scene.facts.tone for scene in scenes]
+  truth = tones.truth(['a circle', 'a circle on navy'])
+  np.testing.assert_allclose(truth.sum(1), 1)
+  assert truth[0].max() < 1 and truth[1, tones.names.index('navy')] == 1
+
+
+def test_styles_are_learned():
+  """Of sets whose drawings lie apart; two names begin alike."""
+  random = np.random.default_rng(0)
+  sets = ['noto', 'noto-v1', 'twemoji']
+
+  class Pictures(Reference):
+    keys = said = ()
+
+    def __init__(self, count):
+      which = random.integers(3, size=count)
+      self.sets = [sets[n] for n in which]
+      self.keys = [f'{sets[n]}-1f{i}' for i, n in enumerate(which)]
+      self.said = [(k, f'caption {i % 5}') for i, k in enumerate(self.keys)]
+      x = 4 * np.eye(3)[which] + random.normal(size=(count, 3))
+      self.features = {'features': np.hstack([x, 0 * x])}
+
+  class Looked(Seen):
+    def __init__(self, pictures):
+      self.pictures, self.read = pictures, lambda: pictures.features
+
+  train, test = Pictures(300), Pictures(60)
+  known = styles.Styles(test, Looked(train))
+  said = known.learn(test.features)
+  found = [known.names[n] for n in known.read(None, test.features)]
+  right = np.mean([a == b for a, b in zip(found, test.sets, strict=True)])
+  assert right > 0.9
+  assert said.endswith(f'of 300 pictures, right in {right:.1%} of 60 held out')
+  truth = known.truth(['caption 0', 'caption 1'])
+  own = [test.sets[i] for i in range(60) if i % 5 == 0]
+  for name in sets:
+    expected = own.count(name) / len(own)
+    assert truth[0, known.names.index(name)] == pytest.approx(expected)
+  np.testing.assert_allclose(truth.sum(1), 1)
+
+
 def test_what_cannot_be_evaluated_is_a_sentence(folder, config):
   for changed, message in (
     ({'ways': ('magic',)}, "ways names 'magic'; there are apart"),
     ({'guidance': ()}, 'guidance is empty'),
     ({'num_captions': 1}, 'num_captions=1 is too small; give 2'),
     ({'real': 3}, 'real=3 is too small; give 4'),
+    ({'neighbours': 6, 'num_captions': 2, 'per_caption': 3}, 'are too few'),
   ):
     wanted = loading.config_of(folder).evaluate
     wanted.update(changed)

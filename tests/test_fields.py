@@ -21,7 +21,13 @@ from kaleido_jax.models import kaleido
 # Read by a mode that takes minutes.
 ELSEWHERE = {
   'compile': ['compile.py'],
-  'evaluate': ['evaluate.py', 'evaluation/plan.py', 'evaluation/scores.py'],
+  'evaluate': [
+    'evaluate.py',
+    *(
+      f'evaluation/{room}.py'
+      for room in ('jobs', 'plan', 'reference', 'scores')
+    ),
+  ],
 }
 
 

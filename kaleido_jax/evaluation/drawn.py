@@ -7,7 +7,6 @@ may share a folder: each draws the parts that are its own.
 """
 
 import json
-import os
 import pathlib
 from collections.abc import Callable
 
@@ -15,50 +14,65 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kaleido_jax.api import Kaleido
+from kaleido_jax.evaluation import kept
 from kaleido_jax.pictures import Asked
 
 Images = UInt8[np.ndarray, 'n h w 3']
-PART = 64  # pictures; what is lost when it is killed
+PART = 64  # pictures, or what a caption has: what is lost when it is killed
+Share = tuple[int, int]  # which, of how many
 
 
-def draw(
-  model: Kaleido,
-  wanted: list[Asked],
-  folder: pathlib.Path,
-  *,
-  share: tuple[int, int] = (0, 1),
-  done: Callable[[int], None] = lambda count: None,
-) -> None:
-  """Draws what is missing of a share; tells how many pictures are there."""
-  folder.mkdir(parents=True, exist_ok=True)
-  sample = model.asked(**wanted[0].settings)
-  first, of = share
-  for number, start in list(enumerate(range(0, len(wanted), PART)))[first::of]:
-    some = wanted[start : start + PART]
-    path = _path(folder, number)
-    if not path.exists():
-      images, latents = model.draw(some, sample)
-      strings = [json.dumps(each.to_strings()) for each in latents]
-      new = path.with_name(f'{path.stem}.{os.getpid()}.new.npz')
-      np.savez_compressed(new, images=images, latents=np.array(strings))
-      new.replace(path)
-    done(len(some))
+class Drawn:
+  """What a model is to draw under a setting, some of it there already."""
+
+  def __init__(
+    self, model: Kaleido, wanted: list[Asked], each: int, folder: pathlib.Path
+  ):
+    """each: pictures of a caption; they lie in one part."""
+    self._model, self._wanted, self.folder = model, wanted, folder
+    self._each, self._size = each, max(PART // each, 1) * each
+    self.parts = -(-len(wanted) // self._size)
+
+  def draw(
+    self,
+    share: Share = (0, 1),
+    done: Callable[[int], object] = lambda count: None,
+  ) -> None:
+    """Draws what is missing of a share; tells how many pictures are there."""
+    sample = self._model.asked(**self._wanted[0].settings)
+    for number in range(*_of(share, self.parts)):
+      some = self._wanted[number * self._size : (number + 1) * self._size]
+      if not self._path(number).exists():
+        images, latents = self._model.draw(some, sample)
+        strings = [json.dumps(each.to_strings()) for each in latents]
+        kept.write(
+          self._path(number), {'images': images, 'latents': np.array(strings)}
+        )
+      done(len(some))
+
+  @property
+  def is_complete(self) -> bool:
+    """Whether every process is through."""
+    return all(self._path(number).exists() for number in range(self.parts))
+
+  def part(self, number: int) -> Images:
+    return kept.read(self._path(number), 'images')['images']
+
+  def all(self) -> Images:
+    return np.concatenate([self.part(number) for number in range(self.parts)])
+
+  def first(self, captions: int) -> Images:
+    """A picture of each of some captions."""
+    found = [self.part(0)[:: self._each]]
+    for number in range(1, self.parts):
+      if sum(map(len, found)) < captions:
+        found.append(self.part(number)[:: self._each])
+    return np.concatenate(found)[:captions]
+
+  def _path(self, number: int) -> pathlib.Path:
+    return self.folder / f'{number:05}.npz'
 
 
-def is_complete(wanted: list[Asked], folder: pathlib.Path) -> bool:
-  """Whether every process is through."""
-  parts = range(-(-len(wanted) // PART))
-  return all(_path(folder, number).exists() for number in parts)
-
-
-def read(wanted: list[Asked], folder: pathlib.Path) -> Images:
-  """The pictures of a complete folder."""
-  found = []
-  for number in range(-(-len(wanted) // PART)):
-    with np.load(_path(folder, number)) as file:
-      found.append(file['images'])
-  return np.concatenate(found)
-
-
-def _path(folder: pathlib.Path, number: int) -> pathlib.Path:
-  return folder / f'{number:05}.npz'
+def _of(share: Share, parts: int) -> tuple[int, int, int]:
+  first, number = share
+  return first, parts, number

@@ -1,57 +1,62 @@
-"""What is drawn: which captions, under which settings; and what is real."""
+"""What is drawn: which captions, under which settings."""
 
+import ast
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from kaleido_jax import options, steering
 from kaleido_jax.api import Kaleido
-from kaleido_jax.data import images, sources
 from kaleido_jax.pictures import Asked
-
-SPLIT = 'test'  # captions that training has not seen
 
 
 class Setting(NamedTuple):
   """One point of a curve."""
 
-  way: str  # methods beside the weight, joined by '+'; '' is none
+  way: str  # what changes beside the weight, joined by '+'; '' is nothing
   guidance: float
 
   @property
   def changed(self) -> dict[str, Any]:
-    """For `Kaleido.asked`."""
-    methods = tuple(filter(None, self.way.split('+')))
-    return {'guidance': self.guidance, 'methods': methods}
+    """For `Kaleido.asked`: 'cads+steps=50' is a method, and a field."""
+    parts = list(filter(None, self.way.split('+')))
+    fields = dict(part.split('=', 1) for part in parts if '=' in part)
+    return {name: _value(text) for name, text in fields.items()} | {
+      'guidance': self.guidance,
+      'methods': tuple(part for part in parts if '=' not in part),
+    }
 
   def __str__(self) -> str:
     return f'{self.way or "guidance"} {self.guidance:g}'
 
 
-class Reference(NamedTuple):
-  """Captions, and pictures that are real."""
-
-  captions: list[str]
-  images: np.ndarray  # uint8 [n, h, w, 3]
-  source: str  # what they are of
+def _value(text: str) -> Any:
+  """0.7 is a number, ddpm a word."""
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return text
 
 
 def check(wanted: ConfigDict) -> None:
   """Refuses what would fail only after everything has been drawn."""
   for way in wanted.ways:
-    for name in filter(None, way.split('+')):
-      if name not in steering.METHODS:
+    for part in filter(None, way.split('+')):
+      if part not in steering.METHODS and '=' not in part:
         raise ValueError(
-          f'config.evaluate.ways names {name!r}; there are '
-          f'{", ".join(steering.METHODS)}, joined by +.'
+          f'config.evaluate.ways names {part!r}; there are '
+          f'{", ".join(steering.METHODS)}, and fields of config.sample '
+          '(temperature=0.7), joined by +.'
         )
   least = {
-    **dict(num_captions=2, per_caption=1, resamples=2, neighbours=1, steps=0),
+    **dict(num_captions=2, per_caption=1, resamples=2, neighbours=1),
     'real': wanted.neighbours + 1,
   }
   for name, number in least.items():
@@ -60,6 +65,11 @@ def check(wanted: ConfigDict) -> None:
         f'config.evaluate.{name}={wanted[name]} is too small; give {number} or '
         'more.'
       )
+  if wanted.num_captions * wanted.per_caption <= wanted.neighbours:
+    raise ValueError(
+      f'{wanted.num_captions} captions with {wanted.per_caption} pictures each '
+      f'are too few for config.evaluate.neighbours={wanted.neighbours}.'
+    )
   for name in ('guidance', 'ways'):
     if not wanted[name]:
       raise ValueError(f'config.evaluate.{name} is empty: nothing to draw.')
@@ -67,56 +77,17 @@ def check(wanted: ConfigDict) -> None:
 
 def settings(wanted: ConfigDict) -> list[Setting]:
   """Every way under every weight."""
-  return list(itertools.starmap(Setting, _pairs(wanted)))
-
-
-def _pairs(wanted: ConfigDict) -> Iterator[tuple[str, float]]:
-  return itertools.product(wanted.ways, map(float, wanted.guidance))
-
-
-def reference(model: Kaleido, wanted: ConfigDict) -> Reference:
-  """The first of a split: captions of some, pictures of more."""
-  if len(model.config.image_shapes[0]) < 3:
-    raise ValueError(
-      f'{model.name} draws points; benchmarks/guidance_toy.py looks at those.'
-    )
-  data = model.config.data.copy_and_resolve_references()
-  size = model.config.image_shapes[0][0]
-  recipe = sources.recipe(data, (), size)
-  source = sources.alone(data, recipe, split=SPLIT)
-  captions: dict[str, None] = {}  # in order, each once
-  pictures = []
-  for index in range(
-    min(len(source), 100 * (wanted.real + wanted.num_captions))
-  ):
-    if len(captions) == wanted.num_captions and len(pictures) == wanted.real:
-      break
-    example = source[index]
-    if len(captions) < wanted.num_captions:
-      captions[example.caption] = None
-    if len(pictures) < wanted.real:
-      pictures.append(
-        images.preprocess(example.image, size, style=data.preprocess)
-      )
-  if len(captions) < wanted.num_captions:
-    raise ValueError(
-      f'the {SPLIT} split of {data.source} has {len(captions)} captions, fewer '
-      f'than config.evaluate.num_captions={wanted.num_captions}.'
-    )
-  return Reference(
-    captions=list(captions),
-    images=np.stack(pictures),
-    source=f'{source.fingerprint}, {size} pixels, {data.preprocess}',
+  weights = map(float, wanted.guidance)
+  return list(
+    itertools.starmap(Setting, itertools.product(wanted.ways, weights))
   )
 
 
 def asked(
-  model: Kaleido, captions: list[str], setting: Setting, wanted: ConfigDict
+  model: Kaleido, captions: Sequence[str], setting: Setting, wanted: ConfigDict
 ) -> list[Asked]:
   """Caption by caption; every picture has noise of its own."""
   told = options.settings(model.asked(**setting.changed))
-  if wanted.steps:
-    told['steps'] = wanted.steps
   return [
     Asked(caption, None, wanted.seed, number * wanted.per_caption + n, told)
     for number, caption in enumerate(captions)
@@ -124,8 +95,21 @@ def asked(
   ]
 
 
-def mark(model: Kaleido, pictures: list[Asked]) -> str:
-  """Changes when anything does that the pictures depend on."""
+def digest(model: Kaleido) -> str:
+  """Of the parameters: two runs may be of one name, and as many steps."""
+  found = hashlib.sha256()
+  for leaf in jax.tree.leaves(model.params):
+    found.update(np.ascontiguousarray(jax.device_get(leaf)).view(np.uint8))
+  return found.hexdigest()[:8]
+
+
+def folder(
+  model: Kaleido, weights: str, setting: Setting, pictures: list[Asked]
+) -> str:
+  """A name that changes when anything does that the pictures depend on."""
   told = [each.to_json() for each in pictures]
-  text = json.dumps([model.step, told], sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()[:8]
+  if 'particles' in pictures[0].settings['methods']:
+    told.append(model.batch_rows)  # only those of a batch push each other
+  text = json.dumps([weights, told], sort_keys=True)
+  mark = hashlib.sha256(text.encode()).hexdigest()[:8]
+  return re.sub('[^a-zA-Z0-9.]+', '-', f'{setting} {mark}')

@@ -13,9 +13,11 @@ from kaleido_jax import progress, sheet
 from kaleido_jax.evaluation import scores
 from kaleido_jax.metrics.bootstrap import Interval
 
-SHOWN = ('frechet', 'precision', 'recall', 'coverage', 'mss', 'vendi')
 TITLES = {
+  'fid': 'FID ↓',
+  'sfid': 'sFID ↓',
   'frechet': 'Fréchet distance ↓',
+  'inception_score': 'Inception Score ↑',
   'precision': 'precision ↑',
   'recall': 'recall ↑',
   'density': 'density ↑',
@@ -23,7 +25,15 @@ TITLES = {
   'mss': 'MSS ↓',
   'mss_with_diagonal': 'MSS, all ↓',
   'vendi': 'Vendi ↑',
+  'modes': 'modes of a caption ↑',
+  'modes_distance': 'modes, off the truth ↓',
 }
+# The table has all; of these there are curves.
+DRAWN = (
+  *('fid', 'frechet', 'precision', 'recall', 'coverage', 'mss', 'vendi'),
+  'modes',
+)
+SOLVER = ('solver', 'spacing', 'steps', 'temperature')  # told under a table
 ROWS = 4  # captions of the grid
 INKS = ('#5f6670', '#d55e00', '#0072b2', '#009e73', '#cc79a7', '#b8860b')
 
@@ -33,8 +43,10 @@ class Result(NamedTuple):
 
   model: str
   step: int
+  weights: str  # a mark of the parameters
   way: str
   guidance: float
+  settings: Mapping[str, Any]  # all of config.sample that counts
   figures: Mapping[str, Interval]
 
 
@@ -68,7 +80,7 @@ def read(folder: pathlib.Path) -> list[Result]:
 
 def table(results: Sequence[Result], about: Mapping[str, Any]) -> str:
   """In Markdown: a row for each setting."""
-  names = [name for name in SHOWN if name in results[0].figures]
+  names = [name for name in scores.NAMES if name in results[0].figures]
   lines = [
     '| model | way | guidance | ' + ' | '.join(TITLES[n] for n in names) + ' |',
     '| --- | --- | --- |' + ' --- |' * len(names),
@@ -79,15 +91,19 @@ def table(results: Sequence[Result], about: Mapping[str, Any]) -> str:
       f'| {r.model}, step {r.step} | {r.way or "guidance"} | {r.guidance:g} | '
       f'{figures} |'
     )
-  said = ', '.join(f'{name} {value}' for name, value in about.items())
-  return '\n'.join(lines) + f'\n\nIn brackets: 95 of 100. {said}.\n'
+  said = '; '.join(f'{name}: {value}' for name, value in about.items())
+  how = {f'{name} {r.settings[name]}' for r in results for name in SOLVER}
+  return '\n'.join(lines) + (
+    f'\n\nIn brackets: where 95 of 100 would lie. {said}; '
+    f'sampling: {", ".join(sorted(how))}.\n'
+  )
 
 
 def curves(path: pathlib.Path, results: Sequence[Result]) -> None:
   """Each figure over the weight, a line for each model and way (figure 5)."""
   import matplotlib.pyplot as plt
 
-  names = [name for name in SHOWN if name in results[0].figures]
+  names = [name for name in DRAWN if name in results[0].figures]
   columns = min(3, len(names))
   rows = -(-len(names) // columns)
   figure, axes = plt.subplots(

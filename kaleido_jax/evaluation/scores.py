@@ -4,81 +4,172 @@ Quality and diversity stand side by side: a method that wins one by losing the
 other shows. A distance of features that are not Inception's is not called FID.
 """
 
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from kaleido_jax.metrics import (
   bootstrap,
   frechet,
+  inception_score,
+  modes,
   precision_recall,
   similarity,
 )
 from kaleido_jax.metrics.bootstrap import Interval
 
+Features = Mapping[str, Float[np.ndarray, 'n _']]
+
 NAMES = (
-  *('frechet', 'precision', 'recall', 'density', 'coverage'),
+  *('fid', 'sfid', 'frechet', 'inception_score'),
+  *('precision', 'recall', 'density', 'coverage'),
   *('mss', 'mss_with_diagonal', 'vendi'),
+  *('modes', 'modes_distance'),
 )
+# Each takes the eigenvalues of a large matrix, or all logits.
+FEW_RESAMPLES = 20
+ENDINGS = {'fid': '', 'sfid': '_s'}  # of statistics in a file of ADM's
+SHARES = ('precision', 'recall', 'coverage')
+
+
+class Truth(NamedTuple):
+  """All that is compared with, computed once."""
+
+  gaussians: Mapping[str, frechet.Gaussian]  # by the distance's name
+  reached: precision_recall.Reached | None  # None: no pictures, no neighbours
+  count: int
+
+
+class Drawn(NamedTuple):
+  """Hidden modes of all pictures of a setting, and of real ones."""
+
+  names: Sequence[str]
+  numbers: Int[np.ndarray, ' n']
+  truth: Float[np.ndarray, 'captions modes']
+
+  def shares(self) -> dict[str, float]:
+    """Of each mode, in all pictures."""
+    counts = np.bincount(self.numbers, minlength=len(self.names))
+    return dict(zip(self.names, counts / counts.sum(), strict=True))
+
+
+def truth(
+  real: Features,
+  distances: Mapping[str, str],
+  wanted: ConfigDict,
+  statistics: pathlib.Path | None = None,
+) -> Truth:
+  """distances: how an extractor's outputs are called. statistics: ADM's."""
+  gaussians = {}
+  for output, name in distances.items():
+    if statistics is not None and name in ENDINGS:
+      gaussians[name] = frechet.read(statistics, ENDINGS[name])
+    elif real:
+      gaussians[name] = frechet.moments(real[output]).gaussian
+  if not gaussians:
+    raise ValueError(
+      f'{statistics} has no pictures, and statistics of Inception alone: give '
+      'config.evaluate.extractor=inception_v3 and its published weights.'
+    )
+  if not real:
+    return Truth(gaussians, None, 0)
+  found = real['features']
+  reached = precision_recall.reached(found, wanted.neighbours)
+  return Truth(gaussians, reached, len(found))
 
 
 def of(
-  real: Float[np.ndarray, 'n d'],
-  fake: Float[np.ndarray, 'captions each d'],
+  truth: Truth,
+  fake: Features,
+  distances: Mapping[str, str],
   wanted: ConfigDict,
+  drawn: Drawn | None = None,
 ) -> dict[str, Interval]:
-  """All figures of one setting."""
-  captions, each, _ = fake.shape
-  truth, k = frechet.moments(real), wanted.neighbours
+  """All figures of one setting; fakes lie caption by caption."""
+  fake = {name: _by_caption(x, wanted) for name, x in fake.items()}
+  features, k = fake['features'], wanted.neighbours
+  captions, each, width = features.shape
 
-  def together(which: np.ndarray) -> np.ndarray:
-    return fake[which].reshape(-1, fake.shape[-1])
-
-  def sure(statistic, times: int = wanted.resamples) -> Interval:
+  def sure(statistic, within=(-np.inf, np.inf), times=wanted.resamples):
     return bootstrap.interval(
-      captions, statistic, times=times, seed=wanted.seed
+      captions, statistic, times=times, seed=wanted.seed, within=within
     )
 
-  found = {
-    'frechet': sure(
-      lambda which: frechet.between(truth, frechet.moments(together(which))),
-      # Each takes the eigenvalues of a large matrix.
-      times=min(wanted.resamples, 20),
+  few, found = min(wanted.resamples, FEW_RESAMPLES), {}
+  for output, name in distances.items():
+    rows = fake[output]
+    found[name] = sure(
+      lambda which, rows=rows, name=name: truth.gaussians[name].to(
+        frechet.moments(_flat(rows[which])).gaussian
+      ),
+      within=(0.0, np.inf),
+      times=few,
     )
-  }
-  for name, parts in _neighbours(real, fake, k).items():
-    found[name] = sure(parts)
+  if 'fid' in found and captions * each >= 10:
+    order = np.random.default_rng(wanted.seed).permutation(captions * each)
+    found['inception_score'] = sure(
+      lambda which: (
+        inception_score.of_logits(_flat(fake['logits'][which])[order]).mean
+      ),
+      within=(1.0, np.inf),
+      times=few,
+    )
+  if truth.reached is not None:
+    reached = precision_recall.reached(features.reshape(-1, width), k)
+    near = precision_recall.near(truth.reached, reached, captions)
+    # The reach of a fake is that in the whole set: of a part of it reaches
+    # would be longer, and figures of another size.
+    for name in ('precision', 'recall', 'density', 'coverage'):
+      found[name] = sure(
+        lambda which, name=name: precision_recall.figures(near.of(which), k)[
+          name
+        ],
+        within=(0.0, 1.0 if name in SHARES else np.inf),
+      )
   if each > 1:
-    alike = [similarity.mss(some) for some in fake]
-    scores = {
+    alike = [similarity.mss(some) for some in features]
+    means = {
       'mss': [a.pairs for a in alike],
       'mss_with_diagonal': [a.all for a in alike],
-      'vendi': [similarity.vendi(some) for some in fake],
+      'vendi': [similarity.vendi(some) for some in features],
     }
-    for name, values in scores.items():
-      found[name] = sure(_mean_of(np.array(values)))
-  return found
+    for name, values in means.items():
+      found[name] = sure(_mean_of(values))
+  if drawn is not None:
+    found |= _of_modes(drawn, captions, sure)
+  return {name: found[name] for name in NAMES if name in found}
 
 
-def _mean_of(values: np.ndarray):
+def _mean_of(values: Sequence[float]):
+  values = np.array(values)
   return lambda which: values[which].mean()
 
 
-def _neighbours(real, fake, k: int):
-  """Statistics of chosen captions, from what is near to what, found once.
+def _of_modes(drawn: Drawn, captions: int, sure) -> dict[str, Interval]:
+  """How many a caption's pictures show; and how far all are from the truth."""
+  rows = drawn.numbers.reshape(captions, -1)
+  distinct = [float(len(set(row))) for row in rows]
 
-  The reach of a fake is that in the whole set: of a part of it reaches would be
-  longer, and figures of another size.
-  """
-  captions, each, _ = fake.shape
-  near = precision_recall.near(real, fake.reshape(captions * each, -1), k)
-
-  def rows(which: np.ndarray) -> np.ndarray:
-    return (which[:, None] * each + np.arange(each)).ravel()
+  def distance(which: Int[np.ndarray, ' some']) -> float:
+    truth = drawn.truth[which].mean(0)
+    return modes.coverage(
+      [drawn.names[number] for number in rows[which].ravel()],
+      dict(zip(drawn.names, truth.tolist(), strict=True)),
+    ).distance
 
   return {
-    'precision': lambda which: near.in_real[rows(which)].any(1).mean(),
-    'recall': lambda which: near.in_fake[:, rows(which)].any(1).mean(),
-    'density': lambda which: near.in_real[rows(which)].sum(1).mean() / k,
-    'coverage': lambda which: near.in_real[rows(which)].any(0).mean(),
+    'modes': sure(_mean_of(distinct)),
+    'modes_distance': sure(distance, within=(0.0, 1.0)),
   }
+
+
+def _by_caption(x: Float[np.ndarray, 'n d'], wanted: ConfigDict):
+  return x.reshape(wanted.num_captions, wanted.per_caption, -1)
+
+
+def _flat(x: Float[np.ndarray, 'captions each d']):
+  return x.reshape(-1, x.shape[-1])

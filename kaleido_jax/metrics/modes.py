@@ -26,3 +26,8 @@ def coverage(
   shares = {mode: number / shown for mode, number in counts.items()}
   distance = sum(abs(shares[mode] - truth[mode]) for mode in truth) / 2
   return Coverage(shares, distance, 1 - shown / len(drawn))
+
+
+def distinct(shares: Iterable[float], count: int) -> float:
+  """How many modes `count` pictures show on average, drawn by these shares."""
+  return float(sum(1 - (1 - share) ** count for share in shares))

@@ -57,3 +57,14 @@ def test_modes_are_counted():
   assert exact.distance == pytest.approx(0)
   with pytest.raises(ValueError, match='none of 2 pictures shows'):
     modes.coverage([None, 'pink'], truth)
+
+
+def test_distinct_modes_are_expected():
+  """Two fair coins: HH, HT, TH, TT show 1, 2, 2 and 1 sides."""
+  assert modes.distinct([0.5, 0.5], 2) == pytest.approx(1.5)
+  assert modes.distinct([1.0, 0.0], 5) == 1
+  random = np.random.default_rng(0)
+  shares, count = [0.6, 0.3, 0.1], 4
+  drawn = random.choice(3, (4000, count), p=shares)
+  mean = np.mean([len(set(row)) for row in drawn])
+  assert modes.distinct(shares, count) == pytest.approx(mean, abs=0.05)

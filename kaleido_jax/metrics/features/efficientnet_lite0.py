@@ -17,7 +17,6 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from kaleido_jax.arrays import Array
-from kaleido_jax.convert import torch_file
 
 SIZE = 224
 RESIZE = 'bicubic, antialiased, to 224'

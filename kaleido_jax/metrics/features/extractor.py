@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 from kaleido_jax.convert import torch_file
 
 # The modules of this folder. Each has
-#   NETWORK, prepare   what maps prepare(uint8 pictures) to named rows of numbers
+#   NETWORK, prepare   the network maps prepare(uint8 pictures) to named rows
 #   RESIZE             how pictures come to the size of the network
 #   find(path)         the file of weights, or where to get it
 #   convert(tensors)   parameters from that file
@@ -79,9 +79,7 @@ def create(name: str, path: str | pathlib.Path = '') -> Extractor:
 
   params = _checked(module, name, file)
   devices = jax.sharding.Mesh(jax.local_devices(), 'rows')
-  params = jax.device_put(
-    params, jax.sharding.NamedSharding(devices, jax.P())
-  )
+  params = jax.device_put(params, jax.sharding.NamedSharding(devices, jax.P()))
   return Extractor(
     *(name, digest, module.RESIZE),
     module.DISTANCES if digest == module.PUBLIC else {'features': 'frechet'},

@@ -18,7 +18,6 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from kaleido_jax.arrays import Array
-from kaleido_jax.convert import torch_file
 
 SIZE = 299
 RESIZE = 'bilinear as in TensorFlow 1, to 299'

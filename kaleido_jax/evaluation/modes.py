@@ -1,0 +1,77 @@
+"""Hidden modes that are drawn, where the data knows which there are.
+
+shapes  the tone of the background, which captions seldom say; it is read off
+        the picture by the generator's own segmentation
+emoji   whose style a drawing has, which captions never say; a classifier that
+        has learned it from the training split tells them apart
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from kaleido_jax.evaluation.reference import Reference
+from kaleido_jax.evaluation.seen import Features, Seen
+
+
+@runtime_checkable
+class Modes(Protocol):
+  """Of one source."""
+
+  what: str  # 'style'
+  names: Sequence[str]
+  needs: Sequence[Seen]  # what has to be looked at before the rest
+
+  def learn(self, real: Features) -> str:
+    """From what was looked at; says how well it tells the real ones apart."""
+
+  def read(
+    self, images: UInt8[np.ndarray, 'n h w 3'], seen: Features
+  ) -> Int[np.ndarray, ' n']:
+    """Numbers of names."""
+
+  def truth(self, captions: Sequence[str]) -> Float[np.ndarray, 'captions n']:
+    """The share of each mode among real pictures of a caption."""
+
+
+def of(
+  reference: Reference, looking: Callable[[Reference], Seen]
+) -> Modes | None:
+  """looking: makes what an extractor sees of other pictures of this data."""
+  if reference.name == 'shapes':
+    return Tones()
+  if reference.name == 'emoji':
+    from kaleido_jax.evaluation import styles
+
+    known = reference.other(split='train', real=styles.PICTURES, reference='')
+    return styles.Styles(reference, looking(known))
+  return None
+
+
+class Tones:
+  """Of the background of shapes."""
+
+  what, needs = 'tone', ()
+
+  def __init__(self):
+    from kaleido_jax.data.shapes import world
+
+    self.names = world.values('tone')
+
+  def learn(self, real: Features) -> str:
+    del real
+    return 'tones by segmentation'
+
+  def read(self, images, seen) -> Int[np.ndarray, ' n']:
+    from kaleido_jax.data.shapes import seeing
+
+    del seen
+    return np.array([self.names.index(seeing.tone(x)) for x in images])
+
+  def truth(self, captions) -> Float[np.ndarray, 'captions n']:
+    from kaleido_jax.data.shapes import modes, wording
+
+    shares = [modes.frequencies(wording.read(c), 'tone') for c in captions]
+    return np.array([[each[name] for name in self.names] for each in shares])

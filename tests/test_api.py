@@ -240,7 +240,7 @@ def test_the_baseline_has_no_latents(tmp_path):
   assert [z.number for z in latents] == [(0, 0), (0, 1)]
   drawn = model.render(PROMPT, latents)
   assert (drawn[0] != drawn[1]).any()
-  np.testing.assert_array_equal(model.render(PROMPT)[0], drawn[0])
+  assert apart(model.render(PROMPT)[0], drawn[0]) <= 0.01
 
 
 def test_a_run_in_the_middle_of_its_first_save_is_a_sentence(tmp_path):

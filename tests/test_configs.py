@@ -25,6 +25,8 @@ VARIANTS = [
   ('emoji', ()),
   ('emoji', ('mdm',)),
   ('emoji', ('tiny',)),
+  ('emoji', ('small,text',)),
+  ('emoji', ('small,mdm',)),
   ('shapes', ()),
   ('shapes', ('mdm',)),
   ('toy', ()),

@@ -131,7 +131,7 @@ def test_the_last_of_two_processes_reports(
   config.evaluate.update(ways=('',), guidance=(1.5, 2.5))
   run(config, folder, tmp_path, part='1/2')
   (at,) = drawn_of(folder).glob('guidance-1.5-*')
-  names = ['00001.npz', '00003.npz', '00005.npz']
+  names = [f'0000{n}-of-00006.npz' for n in (1, 3, 5)]
   assert sorted(file.name for file in at.glob('*.npz')) == names
   assert sorted(file.name for file in at.glob('*/*.npz')) == names
   assert not (tmp_path / 'results.json').exists()

@@ -207,6 +207,7 @@ def test_one_that_is_told_to_stop_stops_both_at_one_step(undisturbed, tmp_path):
   )
 
 
+@pytest.mark.slow
 def test_a_run_that_loses_a_process_ends_as_an_undisturbed_one(
   undisturbed, tmp_path
 ):

@@ -11,6 +11,7 @@ import pytest
 import small_models
 import small_runs
 from PIL import Image
+from small_models import STEPS
 
 from kaleido_jax import api, loading, options, pictures, prompts, sample
 from kaleido_jax.latents import named
@@ -53,7 +54,7 @@ def test_a_folder_says_what_is_in_it(folder, drawn):
   assert [(a.prompt, a.seed, a.index) for a in asked] == [
     (prompt, 5, n) for prompt in ('a red circle', 'a star') for n in range(3)
   ]
-  assert {a.settings['steps'] for a in asked} == {8}
+  assert {a.settings['steps'] for a in asked} == {STEPS}
   assert asked[0].model == folder and asked[0].step == 7
   model = api.load(folder)
   again = model.render('a star', [a.latents for a in asked[3:]])
@@ -108,7 +109,7 @@ def test_a_picture_can_be_handed_back(folder, drawn, tmp_path):
   # It remembers how it was drawn, and flags say otherwise.
   run(folder, tmp_path / 'other', latents=png, options={'guidance': 1.5})
   (other,) = pictures.read(tmp_path / 'other' / 'latents.json', KINDS)
-  assert other.settings['guidance'] == 1.5 and other.settings['steps'] == 8
+  assert other.settings['guidance'] == 1.5 and other.settings['steps'] == STEPS
   run(folder, tmp_path / 'third', latents=str(tmp_path / 'other/000000.png'))
   (third,) = pictures.read(tmp_path / 'third' / 'latents.json', KINDS)
   assert third.settings['guidance'] == 1.5

@@ -140,6 +140,7 @@ def wait_for(folder, step: int, process):
 LONG = ('--config.train.num_steps=120', '--config.train.save_every=40')
 
 
+@pytest.mark.slow  # test_saving kills one in the middle of a save, always
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
   killed, whole = tmp_path / 'killed', tmp_path / 'whole'
   first = start(killed, *LONG)

@@ -3,10 +3,11 @@
 import jax
 import numpy as np
 import pytest
+import small_models
 import small_runs
 from PIL import Image
 
-from configs import shapes, toy
+from configs import toy
 from kaleido_jax import objective, progress, sharding, sheet, trials
 from kaleido_jax import state as states
 from kaleido_jax.data import sources
@@ -91,15 +92,10 @@ def test_points_of_a_caption_are_drawn_into_one_picture():
 
 @pytest.mark.parametrize('variant', ['', 'mdm'])
 def test_a_sheet_has_captions_that_training_never_sees(variant):
-  config = shapes.get_config(variant)
+  config = small_models.config(variant)
   config.data.batch_size = 4
   config.train.update(measure_batches=1, sample_count=3)
   config.sample.steps = 2
-  for part in ('encoder', 'decoder'):
-    config.model[part].update(width=32, num_heads=2, head_dim=16, mlp_dim=32)
-  for unet in (config.model.denoiser, config.model.denoiser.inner_unet):
-    unet.update(embedding_dim=16, heads=2)
-    unet.update(channels=(16, 32), num_resnets=(1, 1), num_attention=(0, 1))
   tried, state = trial(config)
   tiles = tried._tiles(kaleido.join(state.ema, state.frozen))
   test = sources.alone(config.data, sources.recipe_of(config), split='test')

@@ -2,8 +2,10 @@
 
   python -m kaleido_jax.data.train_vocabulary --emoji=FOLDER
   python -m kaleido_jax.data.train_vocabulary --size=640 --out=shapes.model
+  python -m kaleido_jax.data.train_vocabulary --emoji=FOLDER --shapes=0 \
+    --size=1024 --out=emoji.model
 
-On captions and latents of shapes and emoji, or of shapes alone: so few words
+On captions and latents of shapes and emoji, or of one of them: so few words
 need few pieces, and a head of a tenth the size. The same kind of file as T5's
 spiece.model, read by the same code: padding 0, end 1, unknown 2. Unlike T5's it
 changes no character (T5 normalises), and falls back to bytes, so that any text

@@ -1,6 +1,6 @@
 """Pictures of a setting, drawn part by part: what is there stays there.
 
-  FOLDER/cads-7-1f2e3d4c/00003.npz   64 pictures and their latents
+  FOLDER/cads-7-1f2e3d4c/00003-of-00016.npz   64 pictures and their latents
 
 The name ends with a mark of all that the pictures depend on. Several processes
 may share a folder: each draws the parts that are its own.
@@ -70,7 +70,7 @@ class Drawn:
     return np.concatenate(found)[:captions]
 
   def _path(self, number: int) -> pathlib.Path:
-    return self.folder / f'{number:05}.npz'
+    return kept.part(self.folder, number, self.parts)
 
 
 def _of(share: Share, parts: int) -> tuple[int, int, int]:

@@ -8,6 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 
 
+def part(folder: pathlib.Path, number: int, parts: int) -> pathlib.Path:
+  """Cut into other parts, the same pictures have other names."""
+  return folder / f'{number:05}-of-{parts:05}.npz'
+
+
 def write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
   """Whoever else writes the same file at this moment does no harm."""
   path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """What an extractor sees in pictures, part by part, beside the pictures.
 
-  FOLDER/efficientnet_lite0-57934424/00003.npz
+  FOLDER/efficientnet_lite0-57934424/00003-of-00016.npz
 
 A name of the extractor has how its weights begin. Processes share the parts.
 """
@@ -69,4 +69,4 @@ class Seen:
     }
 
   def _path(self, number: int) -> pathlib.Path:
-    return self._folder / f'{number:05}.npz'
+    return kept.part(self._folder, number, self.parts)

@@ -27,6 +27,7 @@ _HERE = pathlib.Path(__file__).parent
 EMBEDDED = {  # in this package
   '': _HERE / 'vocabulary.model',
   'shapes': _HERE / 'shapes.model',  # for shapes alone
+  'emoji': _HERE / 'emoji.model',  # for emoji alone
 }
 _OPEN, _CLOSE = '([', ')]'
 

@@ -6,7 +6,13 @@ import pytest
 from kaleido_jax.convert import torch_file
 from kaleido_jax.data.shapes import Shapes
 from kaleido_jax.metrics import features
-from kaleido_jax.metrics.features import efficientnet_lite0, inception_v3
+from kaleido_jax.metrics.features import (
+  dinov2,
+  efficientnet_lite0,
+  inception_v3,
+)
+
+ENDS = ('weight', 'bias')
 
 
 @pytest.fixture(scope='module')
@@ -109,3 +115,57 @@ def test_inception_resizes_as_tensorflow_1_did():
 def test_inception_wants_its_weights():
   with pytest.raises(FileNotFoundError, match='give the path of https://'):
     features.create('inception_v3')
+
+
+def test_dinov2_is_as_wide_and_deep_as_its_weights(tmp_path):
+  """(Beside transformers: `tests/peers/test_features.py`.)"""
+  random, d, depth = np.random.default_rng(0), 64, 2
+  shapes = {
+    'cls_token': (1, 1, d),
+    'pos_embed': (1, 1 + 5 * 5, d),
+    'patch_embed.proj.weight': (d, 3, 14, 14),
+    **{f'{n}.bias': (d,) for n in ('norm', 'patch_embed.proj')},
+    'norm.weight': (d,),
+  }
+  for at in (f'blocks.{number}' for number in range(depth)):
+    shapes |= {f'{at}.norm{n}.{e}': (d,) for n in '12' for e in ENDS}
+    shapes |= {f'{at}.ls{n}.gamma': (d,) for n in '12'}
+    for name, out, into in (
+      ('attn.qkv', 3 * d, d),
+      ('attn.proj', d, d),
+      ('mlp.fc1', 4 * d, d),
+      ('mlp.fc2', d, 4 * d),
+    ):
+      shapes |= {
+        f'{at}.{name}.weight': (out, into),
+        f'{at}.{name}.bias': (out,),
+      }
+  path = tmp_path / 'dinov2.pth'
+  torch_file.write(
+    path,
+    {
+      name: random.normal(size=shape).astype(np.float32) / 8
+      for name, shape in shapes.items()
+    },
+  )
+  extractor = features.create('dinov2', path)._replace(batch_size=1)
+  images = random.integers(256, size=(2, 28, 28, 3), dtype=np.uint8)
+  found = extractor(images)['features']
+  assert found.shape == (2, d) and np.isfinite(found).all()
+  assert np.abs(found[0] - found[1]).max() > 1e-3
+  with pytest.raises(ValueError, match='it is not of efficientnet_lite0'):
+    features.create('efficientnet_lite0', path)
+  with pytest.raises(FileNotFoundError, match='DINOv2 are not part'):
+    features.create('dinov2')
+
+
+def test_positions_are_resized_as_pytorch_does():
+  """Recorded: interpolate(x, scale_factor=3.1 / 5, mode='bicubic')."""
+  grid = np.arange(25.0)[:, None] ** 2
+  found = dinov2.resized(grid, 3).reshape(3, 3)
+  expected = [
+    [4.18454, 11.512752, 25.263128],
+    [93.454589, 128.048393, 170.453331],
+    [338.493449, 401.741815, 474.26104],
+  ]
+  np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from kaleido_jax.metrics import features
-from kaleido_jax.metrics.features import efficientnet_lite0
+from kaleido_jax.metrics.features import dinov2, efficientnet_lite0
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings('ignore')]
 torch = pytest.importorskip('torch')
+# Mean and deviation of its pixels, red, green, blue.
+IMAGENET = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
 efficientnet = pytest.importorskip('efficientnet_lite_pytorch')
 
 
@@ -73,3 +75,97 @@ def build(module):
   finally:
     module.load_state_dict_from_url = path
     kind.load_state_dict = original
+
+
+def test_dinov2_sees_what_transformers_sees(tmp_path):
+  """On random weights, with and without a grid of positions to resize."""
+  transformers = pytest.importorskip('transformers')
+  config = transformers.Dinov2Config(
+    hidden_size=128,
+    num_hidden_layers=3,
+    num_attention_heads=2,
+    image_size=224,
+    patch_size=14,
+    layerscale_value=0.7,
+  )
+  torch.manual_seed(0)
+  theirs = transformers.Dinov2Model(config).eval()
+  for value in theirs.parameters():
+    torch.nn.init.normal_(value, std=0.1)
+  torch.save(published(theirs.state_dict()), tmp_path / 'dinov2.pth')
+  images = np.random.default_rng(0).integers(
+    0, 256, (3, 224, 224, 3), dtype=np.uint8
+  )
+  x = (images / 255 - IMAGENET[0]) / IMAGENET[1]
+  x = torch.tensor(x, dtype=torch.float32)
+  with torch.no_grad():
+    expected = theirs(x.permute(0, 3, 1, 2)).pooler_output
+  extractor = features.create('dinov2', tmp_path / 'dinov2.pth')
+  found = extractor._replace(batch_size=3)(images)['features']
+  np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
+
+
+def test_a_program_of_pytorchs_is_run(tmp_path):
+  """As SSCD is: pictures at its size, normalised, channels first."""
+
+  class Program(torch.nn.Module):
+    def forward(self, x):
+      return torch.stack([x.mean((1, 2, 3)), x[:, 0].mean((1, 2))], 1)
+
+  torch.jit.script(Program()).save(str(tmp_path / 'sscd.pt'))
+  images = np.random.default_rng(0).integers(
+    0, 256, (5, 288, 288, 3), dtype=np.uint8
+  )
+  extractor = features.create('sscd', tmp_path / 'sscd.pt')
+  found = extractor._replace(batch_size=2)(images)['features']
+  x = (images / 255 - IMAGENET[0]) / IMAGENET[1]
+  expected = np.stack([x.mean((1, 2, 3)), x[..., 0].mean((1, 2))], 1)
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+  (tmp_path / 'text.pt').write_text('no program')
+  with pytest.raises(ValueError, match='text.pt is no TorchScript program'):
+    features.create('sscd', tmp_path / 'text.pt')
+
+
+def test_positions_are_resized_as_pytorch_does():
+  places = np.random.default_rng(0).normal(size=(37 * 37, 5))
+  grid = torch.tensor(places).reshape(1, 37, 37, 5).permute(0, 3, 1, 2)
+  expected = torch.nn.functional.interpolate(
+    grid, scale_factor=(16 + dinov2.OFFSET) / 37, mode='bicubic'
+  )
+  assert expected.shape[2:] == (16, 16)
+  np.testing.assert_allclose(
+    dinov2.resized(places, 16),
+    expected[0].permute(1, 2, 0).reshape(256, 5).numpy(),
+    atol=1e-9,
+  )
+
+
+def published(theirs) -> dict:
+  """By the names of the files that Meta published."""
+  found = {
+    'cls_token': theirs['embeddings.cls_token'],
+    'pos_embed': theirs['embeddings.position_embeddings'],
+    'norm.weight': theirs['layernorm.weight'],
+    'norm.bias': theirs['layernorm.bias'],
+  }
+  for end in ('weight', 'bias'):
+    found[f'patch_embed.proj.{end}'] = theirs[
+      f'embeddings.patch_embeddings.projection.{end}'
+    ]
+    for number in range(3):
+      new, old = f'blocks.{number}', f'encoder.layer.{number}'
+      attention = f'{old}.attention.attention'
+      found[f'{new}.attn.qkv.{end}'] = torch.cat(
+        [theirs[f'{attention}.{n}.{end}'] for n in ('query', 'key', 'value')]
+      )
+      for ours, name in (
+        ('attn.proj', 'attention.output.dense'),
+        *((n, n) for n in ('norm1', 'norm2', 'mlp.fc1', 'mlp.fc2')),
+      ):
+        found[f'{new}.{ours}.{end}'] = theirs[f'{old}.{name}.{end}']
+  for number in range(3):
+    for n in (1, 2):
+      found[f'blocks.{number}.ls{n}.gamma'] = theirs[
+        f'encoder.layer.{number}.layer_scale{n}.lambda1'
+      ]
+  return found

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from kaleido_jax.arrays import Array
+from kaleido_jax.metrics.features import resizing
 
 SIZE = 224
 RESIZE = 'bicubic, antialiased, to 224'
@@ -93,15 +93,14 @@ class EfficientNetLite0(nn.Module):
     return {'features': x.mean((1, 2))}
 
 
-NETWORK = EfficientNetLite0()
+def network(params: Mapping[str, Any]) -> EfficientNetLite0:
+  """There is but one."""
+  del params
+  return EfficientNetLite0()
 
 
 def prepare(images: UInt8[Array, 'b h w 3']) -> Float[Array, 'b _ _ 3']:
-  x = images.astype(jnp.float32)
-  if x.shape[1:3] != (SIZE, SIZE):
-    shape = (x.shape[0], SIZE, SIZE, 3)
-    x = jnp.clip(jax.image.resize(x, shape, 'bicubic'), 0, 255)
-  return (x - 127) / 128
+  return (resizing.resized(images, SIZE, 'bicubic') - 127) / 128
 
 
 def find(path: str | pathlib.Path = '') -> pathlib.Path:

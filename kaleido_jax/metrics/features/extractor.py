@@ -15,13 +15,14 @@ from jaxtyping import Float, UInt8
 from kaleido_jax.convert import torch_file
 
 # The modules of this folder. Each has
-#   NETWORK, prepare   the network maps prepare(uint8 pictures) to named rows
+#   network(params)    a module that maps prepare(uint8 pictures) to named rows
 #   RESIZE             how pictures come to the size of the network
 #   find(path)         the file of weights, or where to get it
 #   convert(tensors)   parameters from that file
+#   load(file)         instead of these, if it is no network of Flax
 #   PUBLIC, DISTANCES  how the SHA-256 of the published file begins, and what
 #                      Frechet distances of the outputs may be called with it
-KNOWN = ('efficientnet_lite0', 'inception_v3')
+KNOWN = ('efficientnet_lite0', 'inception_v3', 'dinov2', 'sscd')
 
 
 class Extractor(NamedTuple):
@@ -74,17 +75,30 @@ def create(name: str, path: str | pathlib.Path = '') -> Extractor:
   with file.open('rb') as opened:
     digest = hashlib.file_digest(opened, 'sha256').hexdigest()[:8]
 
-  def apply(params, images: UInt8[Any, 'b h w 3']):
-    return module.NETWORK.apply({'params': params}, module.prepare(images))
-
-  params = _checked(module, name, file)
-  devices = jax.sharding.Mesh(jax.local_devices(), 'rows')
-  params = jax.device_put(params, jax.sharding.NamedSharding(devices, jax.P()))
+  params, apply = (
+    (None, module.load(file))
+    if hasattr(module, 'load')
+    else _network(module, name, file)
+  )
   return Extractor(
     *(name, digest, module.RESIZE),
     module.DISTANCES if digest == module.PUBLIC else {'features': 'frechet'},
-    *(jax.jit(apply), params),
+    *(apply, params),
   )
+
+
+def _network(module: Any, name: str, file: pathlib.Path) -> tuple[Any, Any]:
+  """Parameters, on all devices, and what is done with them."""
+  params = _checked(module, name, file)
+  network = module.network(params)
+
+  @jax.jit
+  def apply(params, images: UInt8[Any, 'b h w 3']):
+    return network.apply({'params': params}, module.prepare(images))
+
+  devices = jax.sharding.Mesh(jax.local_devices(), 'rows')
+  everywhere = jax.sharding.NamedSharding(devices, jax.P())
+  return jax.device_put(params, everywhere), apply
 
 
 def _checked(module: Any, name: str, file: pathlib.Path) -> dict[str, Any]:
@@ -95,7 +109,9 @@ def _checked(module: Any, name: str, file: pathlib.Path) -> dict[str, Any]:
     raise ValueError(f'{file} has no {error}: it is not of {name}.') from error
   pictures = jnp.zeros((1, 32, 32, 3), jnp.uint8)
   expected = jax.eval_shape(
-    lambda: module.NETWORK.init(jax.random.key(0), module.prepare(pictures))
+    lambda: module.network(params).init(
+      jax.random.key(0), module.prepare(pictures)
+    )
   )
   given = traverse_util.flatten_dict(params, sep='/')
   for path, leaf in traverse_util.flatten_dict(

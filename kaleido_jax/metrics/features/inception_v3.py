@@ -202,7 +202,10 @@ class InceptionV3(nn.Module):
     return {'features': features, 'logits': logits, 'spatial': spatial}
 
 
-NETWORK = InceptionV3()
+def network(params: Mapping[str, Any]) -> InceptionV3:
+  """There is but one."""
+  del params
+  return InceptionV3()
 
 
 def find(path: str | pathlib.Path = '') -> pathlib.Path:

@@ -4,11 +4,12 @@
   python -m benchmarks.shapes_right --workdir=runs/shapes  # judges its pictures
 
 46 examples a second on two cores with a device for each of them (see BUILD.md):
-20,000 steps of 32 take four hours. After 12,057 steps everything named is right
-in 73 % of 200 pictures at guidance 2 (82 % of those of one thing), and latents
-name it in 96.5 % (2026-11-21). That run saw other versions of the data first:
-see kaleido_jax/pretrained/shapes/README.md. What is right after 20,000 steps,
-and of the variant: not measured.
+20,000 steps of 32 take four hours; the baseline, with 65, not quite three.
+After 15,000 steps everything named is right in 80 % of 200 pictures at guidance
+2 (84 % of those of one thing), and latents name it in 96 % (2026-11-22). That
+run saw other versions of the data first, and so did what ships, which is of
+step 12,057: see kaleido_jax/pretrained/shapes/README.md. What is right after
+20,000 steps, and of the variant: not measured.
 
 Variant: configs/shapes.py:mdm is the baseline without latents.
 """

@@ -154,12 +154,11 @@ def published(theirs) -> dict:
     ]
     for number in range(3):
       new, old = f'blocks.{number}', f'encoder.layer.{number}'
-      attention = f'{old}.attention.attention'
       found[f'{new}.attn.qkv.{end}'] = torch.cat(
-        [theirs[f'{attention}.{n}.{end}'] for n in ('query', 'key', 'value')]
+        [theirs[f'{old}.attention.{n}_proj.{end}'] for n in 'qkv']
       )
       for ours, name in (
-        ('attn.proj', 'attention.output.dense'),
+        ('attn.proj', 'attention.o_proj'),
         *((n, n) for n in ('norm1', 'norm2', 'mlp.fc1', 'mlp.fc2')),
       ):
         found[f'{new}.{ours}.{end}'] = theirs[f'{old}.{name}.{end}']

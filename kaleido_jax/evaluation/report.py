@@ -104,7 +104,7 @@ def curves(path: pathlib.Path, results: Sequence[Result]) -> None:
   import matplotlib.pyplot as plt
 
   names = [name for name in DRAWN if name in results[0].figures]
-  columns = min(3, len(names))
+  columns = 4 if len(names) > 6 else min(3, len(names))
   rows = -(-len(names) // columns)
   figure, axes = plt.subplots(
     *(rows, columns),
@@ -123,10 +123,9 @@ def curves(path: pathlib.Path, results: Sequence[Result]) -> None:
       label = f'{model} + {way}' if way else model
       ax.plot(x, values[:, 0], '.-', color=ink, label=label)
     ax.set_title(TITLES[name], fontsize=10)
+    ax.set_xlabel('guidance', fontsize=8)
     ax.spines[['top', 'right']].set_visible(False)
     ax.tick_params(labelsize=8)
-  for ax in axes[-1]:
-    ax.set_xlabel('guidance', fontsize=9)
   for ax in axes.flat[len(names) :]:
     ax.set_visible(False)
   handles, labels = axes[0, 0].get_legend_handles_labels()

@@ -155,7 +155,7 @@ def test_dinov2_is_as_wide_and_deep_as_its_weights(tmp_path):
   assert np.abs(found[0] - found[1]).max() > 1e-3
   with pytest.raises(ValueError, match='it is not of efficientnet_lite0'):
     features.create('efficientnet_lite0', path)
-  with pytest.raises(FileNotFoundError, match='DINOv2 are not part'):
+  with pytest.raises(FileNotFoundError, match='dinov2 are not part'):
     features.create('dinov2')
 
 

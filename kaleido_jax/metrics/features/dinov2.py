@@ -6,7 +6,6 @@ normalisation, as studies of generated pictures take it (arXiv:2306.04675).
 """
 
 import math
-import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +24,10 @@ RESIZE = 'bicubic, antialiased, to 224'
 PUBLIC, DISTANCES = '', {'features': 'frechet'}
 EPSILON = 1e-6
 OFFSET = 0.1  # their grid of positions is stretched by so much of a patch
-WEIGHTS = 'https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/'
+WEIGHTS = (
+  'https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/'
+  'dinov2_vitb14_pretrain.pth'
+)
 
 
 class Block(nn.Module):
@@ -71,15 +73,6 @@ def network(params: Mapping[str, Any]) -> DinoV2:
   """As wide and as deep as the weights."""
   depth = sum(name.startswith('blocks_') for name in params)
   return DinoV2(len(params['first']), depth)
-
-
-def find(path: str | pathlib.Path = '') -> pathlib.Path:
-  if not path:
-    raise FileNotFoundError(
-      'the weights of DINOv2 are not part of this package: give the path of a '
-      f'file such as {WEIGHTS}dinov2_vitb14_pretrain.pth.'
-    )
-  return pathlib.Path(path)
 
 
 def prepare(images: UInt8[Array, 'b h w 3']) -> Float[Array, 'b _ _ 3']:

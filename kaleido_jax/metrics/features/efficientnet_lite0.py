@@ -103,10 +103,8 @@ def prepare(images: UInt8[Array, 'b h w 3']) -> Float[Array, 'b _ _ 3']:
   return (resizing.resized(images, SIZE, 'bicubic') - 127) / 128
 
 
-def find(path: str | pathlib.Path = '') -> pathlib.Path:
+def find() -> pathlib.Path:
   """Where the package of weights has put them; its code is not run."""
-  if path:
-    return pathlib.Path(path)
   spec = importlib.util.find_spec(PACKAGE)
   if spec is None:
     raise FileNotFoundError(

@@ -17,7 +17,7 @@ from kaleido_jax.convert import torch_file
 # The modules of this folder. Each has
 #   network(params)    a module that maps prepare(uint8 pictures) to named rows
 #   RESIZE             how pictures come to the size of the network
-#   find(path)         the file of weights, or where to get it
+#   find() or WEIGHTS  the file of weights, or where to get it
 #   convert(tensors)   parameters from that file
 #   load(file)         instead of these, if it is no network of Flax
 #   PUBLIC, DISTANCES  how the SHA-256 of the published file begins, and what
@@ -69,7 +69,12 @@ def create(name: str, path: str | pathlib.Path = '') -> Extractor:
       f'there is no extractor {name!r}; there are {", ".join(KNOWN)}.'
     )
   module = importlib.import_module(f'kaleido_jax.metrics.features.{name}')
-  file = module.find(path)
+  if not path and not hasattr(module, 'find'):
+    raise FileNotFoundError(
+      f'the weights of {name} are not part of this package: give the path of '
+      f'{module.WEIGHTS}.'
+    )
+  file = pathlib.Path(path or module.find())
   if not file.is_file():
     raise FileNotFoundError(f'there is no file {file} of weights of {name}.')
   with file.open('rb') as opened:

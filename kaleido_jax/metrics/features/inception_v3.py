@@ -7,7 +7,6 @@ TensorFlow 1 did it, whose corners lie elsewhere than anybody else's; averages
 leave the padding out; the last block takes a maximum where the paper averages.
 """
 
-import pathlib
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -206,15 +205,6 @@ def network(params: Mapping[str, Any]) -> InceptionV3:
   """There is but one."""
   del params
   return InceptionV3()
-
-
-def find(path: str | pathlib.Path = '') -> pathlib.Path:
-  if not path:
-    raise FileNotFoundError(
-      'the weights of Inception-v3 are not part of this package: give the path '
-      f'of {WEIGHTS}.'
-    )
-  return pathlib.Path(path)
 
 
 def prepare(images: UInt8[Array, 'b h w 3']) -> Float[Array, 'b _ _ 3']:

@@ -25,15 +25,6 @@ WEIGHTS = (
 )
 
 
-def find(path: str | pathlib.Path = '') -> pathlib.Path:
-  if not path:
-    raise FileNotFoundError(
-      'the weights of SSCD are not part of this package: give the path of '
-      f'{WEIGHTS}.'
-    )
-  return pathlib.Path(path)
-
-
 def load(file: pathlib.Path) -> Callable[[Any, Any], dict[str, np.ndarray]]:
   """It has its weights inside, so the first argument counts for nothing."""
   try:

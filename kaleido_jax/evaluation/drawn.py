@@ -40,7 +40,8 @@ class Drawn:
   ) -> None:
     """Draws what is missing of a share; tells how many pictures are there."""
     sample = self._model.asked(**self._wanted[0].settings)
-    for number in range(*_of(share, self.parts)):
+    first, of = share
+    for number in range(first, self.parts, of):
       some = self._wanted[number * self._size : (number + 1) * self._size]
       if not self._path(number).exists():
         images, latents = self._model.draw(some, sample)
@@ -49,11 +50,6 @@ class Drawn:
           self._path(number), {'images': images, 'latents': np.array(strings)}
         )
       done(len(some))
-
-  @property
-  def is_complete(self) -> bool:
-    """Whether every process is through."""
-    return all(self._path(number).exists() for number in range(self.parts))
 
   def part(self, number: int) -> Images:
     return kept.read(self._path(number), 'images')['images']
@@ -71,8 +67,3 @@ class Drawn:
 
   def _path(self, number: int) -> pathlib.Path:
     return kept.part(self.folder, number, self.parts)
-
-
-def _of(share: Share, parts: int) -> tuple[int, int, int]:
-  first, number = share
-  return first, parts, number

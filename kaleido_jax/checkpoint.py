@@ -155,3 +155,21 @@ def abstract(trees, shardings):
     trees,
     shardings,
   )
+
+
+def _cut_only_what_is_large() -> None:
+  """Devices that hold the same array share the writing of it, if it pays.
+
+  Else a first save compiles a program for each shape, to cut that.
+  """
+  verbosity = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)  # it warns of what is meant here
+  ocp.type_handlers.register_type_handler(
+    jax.Array,
+    ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=2**20),
+    override=True,
+  )
+  logging.set_verbosity(verbosity)
+
+
+_cut_only_what_is_large()

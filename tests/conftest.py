@@ -14,6 +14,7 @@ os.environ['XLA_FLAGS'] = ' '.join(
 )
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
+import gc  # noqa: E402
 import io  # noqa: E402
 import json  # noqa: E402
 import pathlib  # noqa: E402
@@ -36,10 +37,29 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 DATA = pathlib.Path(__file__).parent / 'data'
 
 
+def pytest_collection_finish():
+  """Python's collector went through all of this again and again.
+
+  It took a quarter of the suite's time: tracing makes many objects.
+  """
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(200_000, 50, 100)
+
+
 @pytest.fixture(scope='session')
 def data() -> pathlib.Path:
   """The folder of committed fixtures."""
   return DATA
+
+
+@pytest.fixture(scope='module')
+def one_device():
+  """What draws finds one, as on most machines; eight draw 64 rows at a time."""
+  first = jax.devices()[:1]
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(jax, 'devices', lambda: first)
+    yield
 
 
 @pytest.fixture(scope='session')

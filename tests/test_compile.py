@@ -4,6 +4,7 @@ import importlib.util
 import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -19,6 +20,7 @@ from kaleido_jax.models import kaleido
 def config():
   made = toy.get_config()
   made.mesh.fsdp = -1
+  made.model.denoiser.num_layers = 1
   return made
 
 
@@ -36,10 +38,21 @@ def test_the_shapes_of_a_batch_are_those_of_a_batch(made):
   assert found == {name: (s.shape, s.dtype) for name, s in shapes.items()}
 
 
-def test_arguments_are_the_state_and_the_batch_as_they_lie():
+def compiled(made):
+  return compiling.lower(
+    made, kaleido.from_config(made), mesh_of(made)
+  ).compile({'exec_time_optimization_effort': made.compile.effort})
+
+
+@pytest.fixture(scope='module')
+def step():
+  return compiled(config())
+
+
+def test_arguments_are_the_state_and_the_batch_as_they_lie(step):
   made = config()
   mesh, model = mesh_of(made), kaleido.from_config(made)
-  used = compiling.memory(compiling.lower(made, model, mesh).compile())
+  used = compiling.memory(step)
 
   def on_first(tree):
     first = jax.devices()[0]
@@ -78,20 +91,17 @@ def test_everything_is_told(capsys):
     assert line in text
 
 
-def traffic(batch_size: int) -> int:
-  made = config()
-  made.data.batch_size = batch_size
-  mesh, model = mesh_of(made), kaleido.from_config(made)
-  text = compiling.lower(made, model, mesh).compile().as_text()
-  found = collectives.read(text)
+def traffic(step) -> int:
+  found = collectives.read(step.as_text())
   assert 'all-gather' in found
   return sum(kind.num_bytes for kind in found.values())
 
 
-def test_weights_travel_and_activations_do_not():
+def test_weights_travel_and_activations_do_not(step):
   # Sixteen times as many examples, and as much traffic.
-  few, many = traffic(64), traffic(1024)
-  assert many == pytest.approx(few, rel=0.02)
+  larger = config()
+  larger.data.batch_size *= 16
+  assert traffic(compiled(larger)) == pytest.approx(traffic(step), rel=0.02)
 
 
 @pytest.mark.parametrize('step', ['imagine', 'render'])
@@ -109,10 +119,12 @@ def test_what_is_no_step_is_refused():
     compiling.run(made, workdir='')
 
 
-def test_what_does_not_fit_is_refused_with_advice():
+def test_what_does_not_fit_is_refused_with_advice(step, monkeypatch):
   made = config()
   made.mesh.fsdp = 2
   made.compile.memory = 1e-4
+  lowered = SimpleNamespace(compile=lambda options: step)
+  monkeypatch.setattr(compiling, 'lower', lambda *_: lowered)
   with pytest.raises(ValueError) as error:
     compiling.run(made, workdir='')
   text = str(error.value)

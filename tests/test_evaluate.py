@@ -26,6 +26,8 @@ from kaleido_jax.evaluation.reference import Reference
 from kaleido_jax.evaluation.seen import Seen
 from kaleido_jax.metrics import features, frechet, precision_recall, similarity
 
+pytestmark = pytest.mark.usefixtures('one_device')
+
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):

@@ -96,6 +96,7 @@ def test_every_field_is_read(read, t5_like, tmp_path):
 
   config = toy.get_config()
   config.data.batch_size = 8
+  config.model.denoiser.update(width=16, num_layers=1)
   config.train.num_steps = 3  # a first, a last, and one in between
   config.sample.update(steps=2, threshold='dynamic', methods=steering.METHODS)
   train.run(watch(config), workdir=str(tmp_path / 'run'))

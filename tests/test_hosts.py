@@ -72,6 +72,8 @@ def two(folder, *, devices: int = 4, **changed):
         *small_runs.flags(folder, **changed),
       ],
       devices=devices,
+      # Processes that have joined find no compiled programs.
+      JAX_DISABLE_MOST_OPTIMIZATIONS='1',
     )
     for process in range(2)
   ]
@@ -169,6 +171,7 @@ def test_two_processes_train_as_one_does(undisturbed, tmp_path):
   assert 'step 12: loss' in said[0] and 'step 12: loss' not in said[1]
 
 
+@pytest.mark.slow  # in one process: test_state
 def test_processes_that_tensor_joins_read_the_same_rows(undisturbed, tmp_path):
   """One device each, and every matrix split over both."""
   folder, _ = undisturbed
@@ -185,6 +188,7 @@ def test_processes_that_tensor_joins_read_the_same_rows(undisturbed, tmp_path):
   )
 
 
+@pytest.mark.slow  # of one process: test_train
 def test_one_that_is_told_to_stop_stops_both_at_one_step(undisturbed, tmp_path):
   """And one process goes on where two left off."""
   folder, _ = undisturbed

@@ -69,7 +69,9 @@ def test_the_line_trains(call, photographs, tmp_path):
   small = '--config.train.num_steps=3 --config.train.log_every=1'
   # No sheet: `test_trials` draws those.
   quick = '--config.train.sample_count=0 --config.train.held_out='
-  done = call(f'{LINE}:tiny {small} {quick}')
+  inner = ' --config.model.denoiser.inner_unet.'
+  flat = f'{inner}channels=32,{inner}num_resnets=1,{inner}num_attention=1,'
+  done = call(f'{LINE}:tiny {small} {quick}{flat}')
   assert done.returncode == 0, done.stderr
   told = progress.read(tmp_path / 'runs/imagenet-tiny')
   losses = [line['loss'] for line in told if 'loss' in line]

@@ -10,7 +10,6 @@ import small_runs
 
 COLABS = small_runs.ROOT / 'colabs'
 NOTEBOOKS = sorted(path.stem for path in COLABS.glob('*.ipynb'))
-TRAINING = ('toy', 'train_your_own')  # more than a minute each
 SMALL = {
   'model.denoiser.channels': (8, 8),
   'model.denoiser.inner_unet.channels': (8, 32),
@@ -38,13 +37,8 @@ def parameters(name: str, folder: pathlib.Path) -> str:
   )
 
 
-@pytest.mark.parametrize(
-  'name',
-  [
-    pytest.param(name, marks=[pytest.mark.slow] if name in TRAINING else [])
-    for name in NOTEBOOKS
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', NOTEBOOKS)
 def test_it_runs(name, tmp_path, monkeypatch):
   notebook = nbformat.read(COLABS / f'{name}.ipynb', as_version=4)
   cells = [

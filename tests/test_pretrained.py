@@ -41,6 +41,7 @@ def test_it_draws_what_it_is_told(model):
   assert len({image.tobytes() for image in images}) == 8
 
 
+@pytest.mark.slow
 def test_an_installed_package_draws_in_a_minute(tmp_path):
   """As a wheel has it: without configs/, from a cold start."""
   subprocess.run(

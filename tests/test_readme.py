@@ -13,6 +13,7 @@ from feature_sets import pair
 
 from kaleido_jax.convert import torch_file
 
+pytestmark = pytest.mark.usefixtures('one_device')
 README = (pathlib.Path(__file__).parent.parent / 'README.md').read_text()
 
 
@@ -72,7 +73,7 @@ def test_imagine_render_edit(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   code = snippet('Imagine, render, edit').partition('python -m')[0]
   names = {}
-  exec(code, names)
+  exec(code.replace('steps=50', 'steps=8'), names)
   assert names['images'].shape == (8, 32, 32, 3)
   assert names['moved'].boxes[0].x1 == 100
   np.testing.assert_array_equal(names['again'][0], names['image'])

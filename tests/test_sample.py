@@ -13,10 +13,12 @@ import small_runs
 from PIL import Image
 from small_models import STEPS
 
-from kaleido_jax import api, loading, options, pictures, prompts, sample
+from kaleido_jax import api, loading, main, options, pictures, prompts, sample
 from kaleido_jax.latents import named
 from kaleido_jax.pictures import Asked
 
+pytestmark = pytest.mark.usefixtures('one_device')
+ONE = {'prompt': ['a star']}
 KINDS = tuple(map(named, ('text', 'bbox', 'color')))
 
 
@@ -175,28 +177,27 @@ def test_every_list_has_a_folder_of_its_own():
   assert first != second
 
 
-MISTAKES = [
-  ([], 'what to draw'),
-  (['--prompt='], 'the prompt is empty'),
-  (['--prompt=a star', '--prompts=x'], 'Give one of'),
-  (['--prompt=a star', '--part=2/2'], '--part=2/2 is not of the form'),
-  (['--latents=nowhere.json'], 'there is no file nowhere.json'),
-  (['--prompt=a star', '--config.sample.solver=euler'], "'euler' is not one"),
-  (['--prompt=a star', '--config.sample.top_p=0'], 'top_p=0.0 makes no sense'),
-  (['--prompt=a star', '--seed=-1'], 'seed=-1 is not within'),
-  (['--prompt=a star', '--prompt=a \x01'], 'picture 1: the prompt'),
-]
-
-
-@pytest.mark.parametrize(('flags', 'message'), MISTAKES)
+@pytest.mark.parametrize(
+  ('wrong', 'message'),
+  [
+    ({}, 'what to draw'),
+    ({'prompt': ['']}, 'the prompt is empty'),
+    ({'prompt': ['a star'], 'prompts': 'x'}, 'Give one of'),
+    ({**ONE, 'part': '2/2'}, '--part=2/2 is not of the form'),
+    ({'latents': 'nowhere.json'}, 'there is no file nowhere.json'),
+    ({**ONE, 'options': {'solver': 'euler'}}, "'euler' is not one"),
+    ({**ONE, 'options': {'top_p': 0.0}}, 'top_p=0.0 makes no sense'),
+    ({**ONE, 'seed': -1}, 'seed=-1 is not within'),
+    ({'prompt': ['a star', 'a \x01']}, 'picture 1: the prompt'),
+  ],
+)
 def test_mistakes_are_sentences_and_leave_nothing(
-  folder, tmp_path, flags, message
+  folder, tmp_path, wrong, message
 ):
-  done = call(f'--workdir={folder}', f'--out={tmp_path / "out"}', *flags)
-  assert done.returncode == 2
-  said = [line for line in done.stderr.splitlines() if 'error:' in line]
-  assert len(said) == 1 and message in said[0]
-  assert 'Traceback' not in done.stderr
+  with pytest.raises((ValueError, FileNotFoundError)) as error:
+    run(folder, tmp_path / 'out', **wrong)
+  said = main.explain(error.value)
+  assert said.startswith('error: ') and message in said
   assert not list(tmp_path.iterdir())
 
 

@@ -134,7 +134,7 @@ needs_mount = pytest.mark.skipif(
 
 @needs_mount
 def test_a_full_disk_is_a_sentence_and_the_run_goes_on(tmp_path):
-  with small_disk(tmp_path / 'disk', 9) as disk:
+  with small_disk(tmp_path / 'disk', 6) as disk:
     # Large enough for one checkpoint, and no second one.
     rows = {'model.encoder.vocab_size': 6144}
     flags = small_runs.flags(disk / 'run', **rows)
@@ -183,11 +183,17 @@ def test_a_disk_that_cannot_be_written_is_a_sentence(tmp_path):
 
 def test_a_state_moves_to_fewer_and_fewer_devices(tmp_path):
   """8, 4, 1: split over all, split over some in another way, whole."""
-  small_runs.run(
-    tmp_path, **{'mesh.fsdp': 8, 'train.num_steps': 4, 'sample.steps': 1}
+  first = checkpoint.Checkpoints(str(tmp_path / 'first'))
+  shapes, where = on(8, fsdp=8)
+  rng = np.random.default_rng(0)
+  eight = jax.tree.map(
+    lambda leaf, to: jax.device_put(
+      rng.integers(0, 99, leaf.shape).astype(leaf.dtype), to
+    ),
+    *(shapes, where),
   )
-  first = checkpoint.Checkpoints(str(tmp_path / 'checkpoints'))
-  eight = train.restore(first, *on(8, fsdp=8))
+  train.save(first, eight)
+  first.wait()
   four = train.restore(first, *on(4, fsdp=2, tensor=2))
   second = checkpoint.Checkpoints(str(tmp_path / 'second'))
   train.save(second, four)

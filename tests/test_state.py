@@ -18,6 +18,7 @@ from kaleido_jax.models import kaleido
 def config(**mesh):
   made = toy.get_config()
   made.data.batch_size = 16
+  made.model.denoiser.num_layers = 1
   made.mesh.update(mesh)
   made.model.encoder.vocab_size = made.model.decoder.vocab_size = 6144
   return made
@@ -64,10 +65,9 @@ def test_five_losses_agree_on_every_mesh(batches, alone, mesh):
   assert largest.addressable_shards[0].data.size == largest.size // parts
 
 
-@pytest.mark.parametrize('parts', [2, 4])
-def test_parts_of_a_batch_add_up_to_it(batches, alone, parts):
+def test_parts_of_a_batch_add_up_to_it(batches, alone):
   made = config(data=1)
-  made.optimizer.accumulate = parts
+  made.optimizer.accumulate = 4
   _, told = train(made, batches[:2], devices=1)
   for got, want in zip(told, alone[1][:2], strict=True):
     assert got.keys() == want.keys()

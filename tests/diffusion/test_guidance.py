@@ -48,9 +48,7 @@ def draw_toy(condition, weight, keys):
   return x
 
 
-@pytest.mark.parametrize(
-  'weight, share', [(1, 0.51), (5, 0.92), (8, 0.96), (25, 0.99)]
-)
+@pytest.mark.parametrize('weight, share', [(1, 0.51), (8, 0.96), (25, 0.99)])
 def test_guidance_collapses_a_class_unless_a_latent_names_the_mode(
   weight, share
 ):

@@ -158,6 +158,8 @@ def get_config() -> ConfigDict:
         dynamic=dict(tau1=0.6, tau2=0.9),
         rescale=dict(amount=0.7),
         apg=dict(parallel=0.0, radius=10.0, momentum=-0.5),
+        # Its workdir, an export, or one of its checkpoints: runs/early@2000.
+        autoguidance=dict(weaker=''),
         cads=dict(tau1=0.6, tau2=0.9, scale=0.25, psi=1.0, apply_to='both'),
         particles=dict(weight=30.0),
         steps=250,

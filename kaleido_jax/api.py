@@ -26,7 +26,6 @@ from kaleido_jax import (
   pictures,
   prompts,
   reading,
-  render,
   sharding,
 )
 from kaleido_jax.arrays import Array
@@ -64,7 +63,9 @@ class Kaleido:
       *(loaded.model, self._mesh, self.words.length_of(lengths)),
       generate.grammar(self.words, self.config),
     )
-    self._render = render.Render(self.config, loaded.model, self._mesh)
+    self._render = loading.renders(
+      self.config, loaded.model, self._mesh, self.words
+    )
 
   @property
   def batch_rows(self) -> int:
@@ -177,7 +178,7 @@ class Kaleido:
     """Refuses what could not be drawn, before anything is."""
     for number, each in enumerate(wanted):
       try:
-        self.asked(**each.settings)
+        self._render(self.asked(**each.settings))
         row = self._row_of(each)
         if row.latents is not None:
           self._reader.tokens(row.latents)
@@ -256,9 +257,7 @@ class Kaleido:
     return options.asked(self.config, changed)
 
   def _each_its_own(
-    self,
-    wanted: Sequence[Asked],
-    watch: Watch | None,
+    self, wanted: Sequence[Asked], watch: Watch | None
   ) -> tuple[Pictures, list[Latents]]:
     found = [self.draw([w], self.asked(**w.settings), watch) for w in wanted]
     return np.concatenate([x for x, _ in found]), [z for _, (z,) in found]
@@ -295,7 +294,7 @@ class Kaleido:
         tokens = [self._reader.tokens(row.latents) for row in chunk]
         z = self._spread(np.stack(tokens))
       ids, seeds, indices = self._placed(chunk)
-      xs = self._render(
+      xs = self._render(sample)(
         *(self.params, ids, z, seeds, indices, sample),
         watch and self._shown(watch, sample, places),
       )

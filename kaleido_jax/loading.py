@@ -1,6 +1,9 @@
 """A trained model from a workdir or an export, onto the devices there are."""
 
+import functools
 import pathlib
+import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,12 +11,20 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from kaleido_jax import checkpoint, exported, origins, sharding
+from kaleido_jax import checkpoint, exported, origins, sharding, steering
 from kaleido_jax.data import sources
 from kaleido_jax.latents.tokens import Vocabulary
 from kaleido_jax.models import kaleido
+from kaleido_jax.render import Render, Weaker
 
 LARGE = 10**9  # parameters; more are split over the devices
+
+# Where two networks that draw one picture agree.
+ONE_PICTURE = (
+  *('image_shapes', 'latents', 'data.vocabulary_rows'),
+  *(f'diffusion.{n}' for n in ('schedule', 'num_times', 'shift_power')),
+  'diffusion.prediction',
+)
 
 
 class Loaded(NamedTuple):
@@ -28,8 +39,17 @@ class Loaded(NamedTuple):
   words: Vocabulary
 
 
-def load(workdir: str, devices=None) -> Loaded:
-  """Reads the averages alone: no optimizer, no second copy."""
+def load(
+  workdir: str,
+  devices=None,
+  *,
+  mesh: Mesh | None = None,
+  step: int | None = None,
+) -> Loaded:
+  """Reads the averages alone: no optimizer, no second copy.
+
+  `mesh` is where another model lies already; `step` None is the last.
+  """
   _keep_programs()
   folder = exported.folder_of(str(workdir))
   config = config_of(folder)
@@ -38,15 +58,56 @@ def load(workdir: str, devices=None) -> Loaded:
     lambda key: kaleido.init_params(model, key, config.image_shapes),
     jax.random.key(0),
   )
-  mesh = _mesh(shapes, devices)
+  mesh = mesh or _mesh(shapes, devices)
   kind = config.model.denoiser.kind
   wanted = checkpoint.abstract(shapes, sharding.shardings(shapes, mesh, kind))
   if exported.is_export(folder):
     params, step = exported.read(folder, wanted)
   else:
-    params, step = _of_run(folder, model, wanted)
+    params, step = _of_run(folder, model, wanted, step)
   words = sources.vocabulary(config.data, config.latents)
   return Loaded(str(workdir), step, config, model, params, mesh, words)
+
+
+def renders(
+  config: ConfigDict, model: kaleido.Kaleido, mesh: Mesh, words: Vocabulary
+) -> Callable[[Any], Render]:
+  """What draws as a section like config.sample says.
+
+  A weaker run that it names is read when it is first asked for.
+  """
+
+  @functools.cache
+  def beside(name: str) -> Render:
+    weaker = _weaker(name, config, mesh, words) if name else None
+    return Render(config, model, mesh, weaker=weaker)
+
+  return lambda sample: beside(steering.weaker(sample))
+
+
+def _weaker(name: str, config, mesh: Mesh, words: Vocabulary) -> Weaker:
+  """Of runs/NAME, the last checkpoint; of runs/NAME@STEP, that one."""
+  workdir, step = re.fullmatch(r'(.*?)(?:@(\d+))?', name).groups()
+  found = load(workdir, mesh=mesh, step=int(step) if step else None)
+  fields = {
+    field: tuple(
+      functools.reduce(getattr, field.split('.'), each)
+      for each in (found.config, config)
+    )
+    for field in ONE_PICTURE
+  }
+  different = [
+    f'{field} is {theirs} there and {ours} here'
+    for field, (theirs, ours) in fields.items()
+    if theirs != ours
+  ]
+  if found.words.fingerprint != words.fingerprint:
+    different.append('their vocabularies differ')
+  if different:
+    raise ValueError(
+      f'{name} cannot be the weaker network: {"; ".join(different)}.'
+    )
+  return Weaker(found.model, found.params, found.config.model.denoiser.kind)
 
 
 def config_of(workdir: str) -> ConfigDict:
@@ -82,10 +143,10 @@ def _mesh(shapes, devices) -> Mesh:
   return sharding.create_mesh({**split, 'tensor': 1, 'slices': 1}, devices)
 
 
-def _of_run(folder: str, model, wanted) -> tuple[Any, int]:
+def _of_run(folder: str, model, wanted, step) -> tuple[Any, int]:
   trained, frozen = kaleido.split(model, wanted)
   path = str(epath.Path(folder) / 'checkpoints')
   with checkpoint.Checkpoints(path, read_only=True) as saved:
-    step = saved.latest()
-    found = saved.restore({'ema': trained, 'frozen': frozen})
+    step = saved.latest() if step is None else step
+    found = saved.restore({'ema': trained, 'frozen': frozen}, step)
   return kaleido.join(found['ema'], found['frozen']), step

@@ -7,7 +7,7 @@ and the number of steps. In between, who waits may look at what there is.
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,14 @@ class Glimpse:
   images: Callable[[], tuple[np.ndarray, ...]]  # as estimated, high to low
 
 
+class Weaker(NamedTuple):
+  """A network that autoguidance leads away from."""
+
+  model: Kaleido
+  params: Any
+  kind: str
+
+
 class Render:
   """render(params, ids, z, seed, indices, sample) -> images, as networks see.
 
@@ -42,13 +50,25 @@ class Render:
   over stretches of steps is here, so that a person may watch.
   """
 
-  def __init__(self, config: Any, model: Kaleido, mesh: Mesh):
+  def __init__(
+    self,
+    config: Any,
+    model: Kaleido,
+    mesh: Mesh,
+    *,
+    weaker: Weaker | None = None,
+  ):
     self._prediction = config.diffusion.prediction
-    self._kind = config.model.denoiser.kind
+    self._models = [model, *([weaker.model] if weaker else [])]
+    self._kinds = [
+      config.model.denoiser.kind,
+      *([weaker.kind] if weaker else []),
+    ]
+    self._weaker_params = [weaker.params] if weaker else []
     self._shapes = [tuple(shape) for shape in config.image_shapes]
     self._num_times = config.diffusion.num_times
     self._schedules = objective.schedules(config)
-    self._model, self._mesh = model, mesh
+    self._mesh = mesh
     rows, everywhere = sharding.over_batch(mesh), sharding.replicated(mesh)
     jit = sharding.jit
     self._read = jit(self._conditions, mesh, out_shardings=rows)
@@ -75,6 +95,7 @@ class Render:
     watch: Callable[[int, Images], None] | None = None,
   ) -> Images:
     """watch: called with the number of steps done, and the images so far."""
+    params = (params, *self._weaker_params)
     conditions = self._read(params, ids, z)
     common = steering.numbers(sample), seed, indices
     plan = steering.plan(sample)
@@ -93,6 +114,7 @@ class Render:
     """A stretch of steps, traced on shapes."""
     common = steering.numbers(sample), seed, indices
     plan = steering.plan(sample)
+    params = (params, *self._weaker_params)
     conditions = jax.eval_shape(self._read, params, ids, z)
     conditions = self._laid(conditions)
     drawing = jax.eval_shape(
@@ -117,11 +139,16 @@ class Render:
     for start in range(0, sample.steps, STRETCH):
       yield min(start + STRETCH, sample.steps), steps[start : start + STRETCH]
 
-  def _conditions(self, params, ids, z) -> Conditions:
-    return conditions(self._model, params, ids, z)
+  def _conditions(self, params, ids, z) -> tuple[Conditions, ...]:
+    """Each network reads by itself."""
+    return tuple(
+      conditions(model, each, ids, z)
+      for model, each in zip(self._models, params, strict=True)
+    )
 
   def _first(self, conditions, numbers, seed, indices, plan):
-    guided = self._denoiser(None, conditions, numbers, seed, indices, plan)
+    params = [None] * len(conditions)  # nothing is denoised yet
+    guided = self._denoiser(params, conditions, numbers, seed, indices, plan)
     return sampler.begin(guided, self._schedules, self._noise(seed, indices))
 
   def _next(
@@ -137,7 +164,10 @@ class Render:
     plan,
   ):
     # Once for a stretch, not at every step.
-    params = sharding.gather_denoiser(params, self._mesh, self._kind)
+    params = [
+      sharding.gather_denoiser(each, self._mesh, kind)
+      for each, kind in zip(params, self._kinds, strict=True)
+    ]
     drawing, _ = sampler.proceed(
       self._denoiser(params, conditions, numbers, seed, indices, plan),
       self._schedules,
@@ -149,17 +179,29 @@ class Render:
     return drawing
 
   def _denoiser(self, params, conditions, numbers, seed, indices, plan):
+    estimates = [
+      self._estimate(model, each)
+      for model, each in zip(self._models, params, strict=True)
+    ]
+    weaker = None
+    if len(estimates) > 1:
+      weaker = denoiser.conditional(estimates[1], conditions[1].full)
+    return steering.denoise(
+      *(plan, numbers, estimates[0], conditions[0]),
+      keys=generate.keys(seed, indices, generate.NOISE),
+      counted=indices < generate.FILLING,
+      weaker=weaker,
+    )
+
+  def _estimate(self, model: Kaleido, params) -> denoiser.Model:
     def network(xs, times, tokens):
-      return self._model.apply(
+      return model.apply(
         *({'params': params}, xs, times, tokens),
         projected=True,
         method='denoise',
       )
 
-    estimate = denoiser.model(network, prediction=self._prediction)
-    keys = generate.keys(seed, indices, generate.NOISE)
-    counted = indices < generate.FILLING
-    return steering.denoise(plan, numbers, estimate, conditions, keys, counted)
+    return denoiser.model(network, prediction=self._prediction)
 
   def _noise(self, seed, indices):
     keys = generate.keys(seed, indices, generate.NOISE)

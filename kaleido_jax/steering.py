@@ -8,6 +8,7 @@ the same name has their numbers:
   dynamic    guidance that fades in
   rescale    the deviation of the unguided estimate
   apg        directions that are projected, shortened, pushed apart
+  autoguidance  away from what a weaker run draws of the same, not of nothing
   cads       a condition that is annealed
   particles  pictures of one prompt that push each other away
 
@@ -26,9 +27,10 @@ from kaleido_jax.diffusion.denoiser import Denoiser, Model
 from kaleido_jax.models.kaleido import Tokens
 
 METHODS = (
-  *('apart', 'interval', 'dynamic', 'rescale', 'apg', 'cads', 'particles'),
+  *('apart', 'interval', 'dynamic', 'rescale', 'apg', 'autoguidance'),
+  *('cads', 'particles'),
 )
-WORDS = ('apply_to',)  # fields of sections that are no numbers
+WORDS = ('apply_to', 'weaker')  # fields of sections that are no numbers
 
 Numbers = Mapping[str, Any]
 
@@ -68,9 +70,26 @@ def plan(sample: Any) -> Plan:
       f'config.sample.cads.apply_to={sample.cads.apply_to!r} is not one of '
       f'{list(cads.APPLY_TO)}.'
     )
+  if 'autoguidance' in sample.methods:
+    if 'apart' in sample.methods:
+      raise ValueError(
+        'config.sample.methods: apart and autoguidance each say what pictures '
+        'are led away from; choose one.'
+      )
+    if not sample.autoguidance.weaker:
+      raise ValueError(
+        'autoguidance leads away from a weaker run: give its workdir as '
+        'config.sample.autoguidance.weaker.'
+      )
   methods = tuple(sorted({*sample.methods}))
   apply_to = sample.cads.apply_to if 'cads' in methods else ''
   return Plan(methods, apply_to, sample.threshold)
+
+
+def weaker(sample: Any) -> str:
+  """The run that pictures are led away from; '' is none."""
+  asked = 'autoguidance' in plan(sample).methods
+  return sample.autoguidance.weaker if asked else ''
 
 
 def numbers(sample: Any) -> Numbers:
@@ -98,19 +117,27 @@ def denoise(
   conditions: Conditions,
   keys: Key[Array, ' b'],
   counted: Bool[Array, ' b'] | None = None,
+  weaker: Denoiser | None = None,
 ) -> Denoiser:
   """A denoiser that is guided as planned; `counted` is of no filling."""
-  ladder = [conditions.null, _annealed(made, given, conditions, keys)]
+  full = _annealed(made, given, conditions, keys)
   weights = [given['weight']]
-  if 'apart' in made.methods:
-    ladder.insert(1, conditions.caption)
+  if 'autoguidance' in made.methods:
+    if weaker is None:
+      raise ValueError('autoguidance was given no weaker network.')
+    ladder = guidance.by_network(weaker, denoiser.conditional(estimate, full))
+  elif 'apart' in made.methods:
+    told = conditions.null, conditions.caption, full
+    ladder = guidance.by_condition(estimate, *told)
     weights.insert(0, given['apart']['caption'])
+  else:
+    ladder = guidance.by_condition(estimate, conditions.null, full)
   for name in ('dynamic', 'interval'):
     if name in made.methods:
       change = getattr(guidance, name)
       weights = [change(weight, **given[name]) for weight in weights]
   found = guidance.guide(
-    guidance.by_condition(estimate, *ladder),
+    ladder,
     *weights,
     projection=guidance.Projection(**given['apg'])
     if 'apg' in made.methods

@@ -12,13 +12,19 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from kaleido_jax import generate, objective, render, sharding, sheet
+from kaleido_jax import (
+  generate,
+  loading,
+  objective,
+  render,
+  sharding,
+  sheet,
+)
 from kaleido_jax.data import sources
 from kaleido_jax.data.reading import Replacing
 from kaleido_jax.latents import Latents
 from kaleido_jax.latents.tokens import Vocabulary
 from kaleido_jax.models import kaleido
-from kaleido_jax.render import Render
 from kaleido_jax.state import State
 
 POINTS = 256  # of each caption, where pictures are points
@@ -45,7 +51,7 @@ class Trials:
     length = words.length_of(dict(config.data.lengths))
     grammar = generate.grammar(words, config)
     self._imagine = generate.build_imagine(model, mesh, length, grammar)
-    self._render = Render(config, model, mesh)
+    self._render = loading.renders(config, model, mesh, words)(config.sample)
     self.captions = self._choose(config.train.sample_count)
     # Now: what is wrong with them should not end a run that has begun.
     render.check(config.sample, config.diffusion.num_times)

@@ -98,8 +98,12 @@ def test_every_field_is_read(read, t5_like, tmp_path):
   config.data.batch_size = 8
   config.model.denoiser.update(width=16, num_layers=1)
   config.train.num_steps = 3  # a first, a last, and one in between
-  config.sample.update(steps=2, threshold='dynamic', methods=steering.METHODS)
+  together = [name for name in steering.METHODS if name != 'autoguidance']
+  config.sample.update(steps=2, threshold='dynamic', methods=together)
   train.run(watch(config), workdir=str(tmp_path / 'run'))
+  config.sample.methods = ['autoguidance']
+  config.sample.autoguidance.weaker = 'runs/early'
+  assert steering.weaker(config.sample) == 'runs/early'
 
   config = watch(photographs(tmp_path, t5_like))
   extract.run(config, workdir='')

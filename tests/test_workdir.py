@@ -7,7 +7,7 @@ import pytest
 import small_runs
 
 from configs import toy
-from kaleido_jax import checkpoint, objective, progress, train
+from kaleido_jax import checkpoint, loading, objective, progress, train
 from kaleido_jax.models import kaleido
 
 
@@ -17,6 +17,13 @@ def finished(tmp_path_factory):
   fields = {'train.num_steps': 4, 'train.save_every': 2}
   small_runs.run(folder, **fields, **{'train.keep': 0, 'train.sample_count': 0})
   return folder
+
+
+def test_an_earlier_checkpoint_is_read_if_asked_for(finished):
+  earlier, last = (loading.load(str(finished), step=n) for n in (2, None))
+  assert (earlier.step, last.step) == (2, 4)
+  a, b = (x.params['encoder']['token_embedder'] for x in (earlier, last))
+  assert (np.asarray(a['embedding']) != np.asarray(b['embedding'])).any()
 
 
 def opened(folder, **changed) -> None:

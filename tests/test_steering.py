@@ -126,9 +126,11 @@ def test_particles_push_apart():
 
 
 def test_methods_go_together():
-  together = sample(*steering.METHODS)
+  # Of these two, one says what pictures are led away from.
+  names = sorted({*steering.METHODS} - {'autoguidance'})
+  together = sample(*names)
   assert np.isfinite(guided(together)).all()
-  assert steering.plan(together).methods == tuple(sorted(steering.METHODS))
+  assert steering.plan(together).methods == tuple(names)
 
 
 def test_what_there_is_not_is_named():

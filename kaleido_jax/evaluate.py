@@ -18,7 +18,8 @@ from absl import logging
 from ml_collections import ConfigDict
 
 import kaleido_jax
-from kaleido_jax import exported, prompts
+from kaleido_jax import exported, flops, prompts
+from kaleido_jax.api import Kaleido
 from kaleido_jax.evaluation import histograms, jobs, plan, report, scores
 from kaleido_jax.metrics import features, modes
 
@@ -86,6 +87,7 @@ def _about(
 ) -> dict[str, Any]:
   """What no figure may be without."""
   resamples = min(wanted.resamples, scores.FEW_RESAMPLES)
+  models = {job.model.name: job.model for job in work.jobs}
   return {
     'made by': f'kaleido_jax {kaleido_jax.__version__}',
     'extractor': f'{work.extractor}, {work.extractor.resize}',
@@ -95,4 +97,14 @@ def _about(
     'neighbours': wanted.neighbours,
     'seed': wanted.seed,
     'resamples': f'{wanted.resamples} of captions, of distances {resamples}',
+    'trained': ', '.join(map(_training, models.values())),
   }
+
+
+def _training(model: Kaleido) -> str:
+  """What it took: comparisons are of equal numbers of updates."""
+  cost = flops.per_step(model.config) / 1e9
+  return (
+    f'{model.name} by {model.step:,} updates of {model.config.data.batch_size} '
+    f'examples, {cost:.3g} GFLOP each'
+  )

@@ -71,7 +71,7 @@ def nested_unet() -> dict:
 
 
 def get_config() -> ConfigDict:
-  return ConfigDict(
+  made = ConfigDict(
     dict(
       seed=0,
       image_shapes=((256, 256, 3), (64, 64, 3)),  # high to low
@@ -220,6 +220,8 @@ def get_config() -> ConfigDict:
       ),
     )
   )
+  # A mistyped name in a file of yours is an error, as it is on the command line.
+  return made.lock()
 
 
 def chosen(variant: str, known: tuple[str, ...]) -> set[str]:

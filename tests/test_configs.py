@@ -68,7 +68,8 @@ def test_it_builds_without_allocating(name, variant):
 @pytest.mark.parametrize('tiny', ['', ',tiny'])
 def test_the_64_model_of_cc12m_is_inside_the_256_one(tiny):
   small, large = (load('cc12m', (n + tiny,)) for n in ('64', '256'))
-  assert large.model.denoiser.inner_unet == small.model.denoiser
+  inner = large.model.denoiser.inner_unet.to_dict()
+  assert inner == small.model.denoiser.to_dict()
   assert large.image_shapes[1:] == small.image_shapes
   assert large.model.decoder == small.model.decoder
   assert large == load('cc12m', (tiny.strip(','),))
@@ -158,3 +159,11 @@ def test_values_are_of_kinds_that_the_command_line_can_override():
         assert isinstance(value, str | int | float | bool | tuple), key
 
   check(load('default', ()))
+
+
+def test_a_mistyped_name_in_a_file_is_an_error():
+  config = load('default', ())
+  with pytest.raises(AttributeError, match='batchsize'):
+    config.data.batchsize = 4
+  with pytest.raises(KeyError, match='batchsize'):
+    config.data.update(batchsize=4)

@@ -25,8 +25,7 @@ from configs import default
 
 def get_config(variant: str = '') -> ConfigDict:
   variants = default.chosen(variant, ('64', '256', 'mdm', 'tiny'))
-  if {'64', '256'} <= variants:
-    raise ValueError('64 and 256 are two runs: one after the other.')
+  default.one_of(variants, '64', '256')
   config = default.get_config()
   config.data.update(source='webdataset', path='cc12m')  # img2dataset's shards
   config.train.held_out = ''  # the shards are one split

@@ -220,7 +220,7 @@ def get_config() -> ConfigDict:
       ),
     )
   )
-  # A mistyped name in a file of yours is an error, as it is on the command line.
+  # A mistyped name in a file is an error, as it is on the command line.
   return made.lock()
 
 
@@ -233,6 +233,12 @@ def chosen(variant: str, known: tuple[str, ...]) -> set[str]:
       'by commas.'
     )
   return names
+
+
+def one_of(variants: set[str], *names: str) -> None:
+  """Refuses variants that exclude each other."""
+  if variants >= {*names}:
+    raise ValueError(f'{" and ".join(names)} are two runs: choose one.')
 
 
 def shrink(config: ConfigDict) -> None:

@@ -26,6 +26,9 @@ KINDS = ('text', 'bbox', 'blob', 'color')
 
 def get_config(variant: str = '') -> ConfigDict:
   variants = default.chosen(variant, ('small', 'tiny', 'mdm', *KINDS))
+  default.one_of(variants, 'small', 'tiny')
+  for kind in KINDS:
+    default.one_of(variants, 'mdm', kind)
   config = default.get_config()
   if 'small' in variants:
     default.small(config)

@@ -22,6 +22,7 @@ from configs import default
 
 def get_config(variant: str = '') -> ConfigDict:
   variants = default.chosen(variant, ('mdm', '64', '256', 'tiny'))
+  default.one_of(variants, '64', '256')
   config = default.get_config()
   config.latents = ('text', 'bbox', 'voken')
   config.model.decoder.vocab_size = 32128 + 8192  # vokens have their own

@@ -39,6 +39,7 @@ def joined(
   num_processes: int | None = None,
   process: int | None = None,
   explain: Callable[[BaseException], str | None] = lambda error: None,
+  exit_code: Callable[[BaseException], int] = lambda error: 1,
 ) -> Iterator[None]:
   """Joins the other processes of this run, if there are any, until the end.
 
@@ -65,7 +66,8 @@ def joined(
     said = explain(error) or ''.join(traceback.format_exception(error))
     print(said, file=sys.stderr, flush=True)
     wires.tell(f'{_name()} failed: {type(error).__name__}: {error}')
-    os._exit(1)  # to leave politely is to wait for the others, who wait for us
+    # To leave politely is to wait for the others, who wait for us.
+    os._exit(exit_code(error))
   wires.tell(BYE)
 
 

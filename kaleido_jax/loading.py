@@ -19,12 +19,11 @@ from kaleido_jax.render import Render, Weaker
 
 LARGE = 10**9  # parameters; more are split over the devices
 
-# Where two networks that draw one picture agree.
-ONE_PICTURE = (
-  *('image_shapes', 'latents', 'data.vocabulary_rows'),
-  *(f'diffusion.{n}' for n in ('schedule', 'num_times', 'shift_power')),
-  'diffusion.prediction',
-)
+# Where two networks that draw one picture agree. (Of vocabularies the pieces
+# count, wherever the file is.)
+ONE_PICTURE = {*origins.MEANING, 'image_shapes', 'latents'} - {
+  'data.vocabulary'
+}
 
 
 class Loaded(NamedTuple):
@@ -62,6 +61,8 @@ def load(
   kind = config.model.denoiser.kind
   wanted = checkpoint.abstract(shapes, sharding.shardings(shapes, mesh, kind))
   if exported.is_export(folder):
+    if step is not None:
+      raise ValueError(f'{workdir} has one step alone: leave out @{step}.')
     params, step = exported.read(folder, wanted)
   else:
     params, step = _of_run(folder, model, wanted, step)
@@ -85,16 +86,24 @@ def renders(
   return lambda sample: beside(steering.weaker(sample))
 
 
+def pinned(name: str) -> str:
+  """runs/NAME as runs/NAME@STEP: it goes on, and would draw another picture."""
+  if '@' in name or exported.is_export(exported.folder_of(name)):
+    return name
+  origins.config_of(name)  # or a sentence that it is none
+  path = str(epath.Path(name) / 'checkpoints')
+  with checkpoint.Checkpoints(path, read_only=True) as saved:
+    step = saved.latest()
+  return name if step is None else f'{name}@{step}'
+
+
 def _weaker(name: str, config, mesh: Mesh, words: Vocabulary) -> Weaker:
   """Of runs/NAME, the last checkpoint; of runs/NAME@STEP, that one."""
   workdir, step = re.fullmatch(r'(.*?)(?:@(\d+))?', name).groups()
   found = load(workdir, mesh=mesh, step=int(step) if step else None)
   fields = {
-    field: tuple(
-      functools.reduce(getattr, field.split('.'), each)
-      for each in (found.config, config)
-    )
-    for field in ONE_PICTURE
+    field: tuple(origins.at(each, field) for each in (found.config, config))
+    for field in sorted(ONE_PICTURE)
   }
   different = [
     f'{field} is {theirs} there and {ours} here'
@@ -124,9 +133,18 @@ def config_of(workdir: str) -> ConfigDict:
   except (ImportError, AttributeError):  # installed, without configurations
     return config
   for section in ('sample', 'evaluate'):
-    newer[section].update(config.get(section, {}))
+    _keep(newer[section], config.get(section, {}))
     config[section] = newer[section]
   return config
+
+
+def _keep(newer: ConfigDict, own: Any) -> None:
+  """What a run says of the fields that there still are."""
+  for name, value in own.items():
+    if isinstance(newer.get(name), ConfigDict):
+      _keep(newer[name], value)
+    elif name in newer:
+      newer[name] = value
 
 
 def _keep_programs() -> None:

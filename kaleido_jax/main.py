@@ -177,8 +177,7 @@ def main(argv: list[str]) -> None:
   except Exception as error:
     if sentence := explain(error):
       print(sentence, file=sys.stderr)
-      wrong = isinstance(error, (ValueError, FileNotFoundError))
-      sys.exit(MISTAKE if wrong else 1)
+      sys.exit(exit_code(error))
     raise
 
 
@@ -195,7 +194,7 @@ def _joined() -> contextlib.AbstractContextManager[None]:
   from kaleido_jax import hosts  # which imports jax
 
   given = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
-  return hosts.joined(*given, explain=explain)
+  return hosts.joined(*given, explain=explain, exit_code=exit_code)
 
 
 def explain(error: BaseException) -> str | None:
@@ -209,6 +208,12 @@ def explain(error: BaseException) -> str | None:
   if isinstance(error, kinds) and ours and not absl_logging.vlog_is_on(1):
     return f'error: {error}\n(-v=1 tells where it comes from)'
   return None
+
+
+def exit_code(error: BaseException) -> int:
+  """Whether to start again would help."""
+  wrong = isinstance(error, (ValueError, FileNotFoundError))
+  return MISTAKE if wrong and explain(error) else 1
 
 
 def default_workdir(config: str) -> str:

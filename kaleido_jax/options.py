@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from kaleido_jax import render, steering
+from kaleido_jax import loading, render, steering
 
 # What a picture remembers of config.sample, beside its methods.
 SETTINGS = (
@@ -35,6 +35,8 @@ def asked(config: ConfigDict, changed: Mapping[str, Any]) -> ConfigDict:
       _update(sample, {name: value})
   sample.methods = tuple(sorted(methods))
   render.check(sample, config.diffusion.num_times)
+  if name := steering.weaker(sample):
+    sample.autoguidance.weaker = loading.pinned(name)
   return sample
 
 

@@ -4,9 +4,11 @@ All is said before anything is built, and all that has to be fetched at once.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 from etils import epath
 from flax import traverse_util
@@ -22,13 +24,12 @@ FREE = ('dtype', 'remat', 'dropout')
 
 
 # Fields that give parameters their meaning.
-MEANING = {
-  'data': (
-    *('vocabulary', 'vocabulary_rows', 'box_lines'),
-    *('voken_codes', 'voken_count'),
-  ),
-  'diffusion': ('schedule', 'num_times', 'shift_power', 'prediction'),
-}
+MEANING = (
+  *('data.vocabulary', 'data.vocabulary_rows', 'data.box_lines'),
+  *('data.voken_codes', 'data.voken_count'),
+  *('diffusion.schedule', 'diffusion.num_times', 'diffusion.shift_power'),
+  'diffusion.prediction',
+)
 
 
 def plan(config: ConfigDict) -> dict[str, str]:
@@ -145,13 +146,8 @@ def _agree_with_run(config: ConfigDict, origins: Mapping[str, str]) -> None:
       _same(source, theirs.model[part], config.model[part], f'model.{part}.')
   # Rows of embeddings mean the tokens that they meant, and numbers that the
   # denoiser gives what they were.
-  for section, names in MEANING.items():
-    _same(
-      source,
-      {name: theirs[section][name] for name in names},
-      {name: config[section][name] for name in names},
-      f'{section}.',
-    )
+  means = ({name: at(c, name) for name in MEANING} for c in (theirs, config))
+  _same(source, *means, '')
   if origins.get('decoder') == 'run':
     _same(source, {'latents': theirs.latents}, {'latents': config.latents}, '')
   _same(
@@ -181,6 +177,11 @@ def _same(source: str, theirs, ours, path: str) -> None:
       f'{source} is of another model: {"; ".join(different)}. Make the '
       'configuration agree with it.'
     )
+
+
+def at(config: ConfigDict, path: str) -> Any:
+  """The field at 'data.vocabulary'."""
+  return functools.reduce(getattr, path.split('.'), config)
 
 
 def config_of(run: str) -> ConfigDict:

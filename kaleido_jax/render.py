@@ -183,14 +183,12 @@ class Render:
       self._estimate(model, each)
       for model, each in zip(self._models, params, strict=True)
     ]
-    weaker = None
-    if len(estimates) > 1:
-      weaker = denoiser.conditional(estimates[1], conditions[1].full)
+    _, *weaker = zip(estimates, conditions, strict=True)
     return steering.denoise(
       *(plan, numbers, estimates[0], conditions[0]),
       keys=generate.keys(seed, indices, generate.NOISE),
       counted=indices < generate.FILLING,
-      weaker=weaker,
+      weaker=weaker[0] if weaker else None,
     )
 
   def _estimate(self, model: Kaleido, params) -> denoiser.Model:

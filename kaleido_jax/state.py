@@ -134,7 +134,9 @@ def update(
   key = jax.random.fold_in(jax.random.key(config.seed), state.counts.step)
   drawn = objective.draw(config, key, batch)
   gradient, metrics = accumulate(
-    config, model, mesh, separator, state, drawn, jax.random.fold_in(key, 0)
+    # Not 0 or 1: `draw` has split those off.
+    *(config, model, mesh, separator, state, drawn),
+    jax.random.fold_in(key, 2),
   )
   norm = optax.tree.norm(gradient)
   finite = jnp.isfinite(metrics['loss']) & jnp.isfinite(norm)

@@ -117,7 +117,7 @@ def denoise(
   conditions: Conditions,
   keys: Key[Array, ' b'],
   counted: Bool[Array, ' b'] | None = None,
-  weaker: Denoiser | None = None,
+  weaker: tuple[Model, Conditions] | None = None,
 ) -> Denoiser:
   """A denoiser that is guided as planned; `counted` is of no filling."""
   full = _annealed(made, given, conditions, keys)
@@ -125,7 +125,12 @@ def denoise(
   if 'autoguidance' in made.methods:
     if weaker is None:
       raise ValueError('autoguidance was given no weaker network.')
-    ladder = guidance.by_network(weaker, denoiser.conditional(estimate, full))
+    below, its_own = weaker
+    ladder = guidance.by_network(
+      # Both read the same noise in the caption: only the networks differ.
+      denoiser.conditional(below, _annealed(made, given, its_own, keys)),
+      denoiser.conditional(estimate, full),
+    )
   elif 'apart' in made.methods:
     told = conditions.null, conditions.caption, full
     ladder = guidance.by_condition(estimate, *told)

@@ -41,11 +41,7 @@ TO_BE_CONTINUED = 75
 
 # Fields that say what parameters mean, and may not change within a run; and
 # those that say which examples come next.
-BINDING = (
-  *('model.', 'latents', 'image_shapes'),
-  *(f'diffusion.{n}' for n in ('schedule', 'num_times', 'shift', 'prediction')),
-  *('data.vocabulary', 'data.voken_'),
-)
+BINDING = ('model.', 'latents', 'image_shapes', *origins.MEANING)
 PLACING = ('seed', 'data.batch_size', 'data.source', 'data.split')
 
 
@@ -66,6 +62,8 @@ def run(config: ConfigDict, *, workdir: str) -> None:
   logging.info('%s', sharding.check(params, mesh, kind))
 
   with contextlib.ExitStack() as stack:  # closed in reverse, come what may
+    told = hosts.Told()
+    stack.callback(told.close)
     checkpoints = stack.enter_context(
       checkpoint.Checkpoints(
         str(folder / 'checkpoints'), keep=config.train.keep
@@ -87,7 +85,7 @@ def run(config: ConfigDict, *, workdir: str) -> None:
       last=end,
       batch_size=config.data.batch_size,
       flops=flops.per_example(config),
-      boards=boards.chosen(config, folder),
+      boards=boards.chosen(config, folder) if hosts.first() else [],
     )
     stack.callback(report.close)
     window = profile.Window(config, folder)
@@ -111,8 +109,6 @@ def run(config: ConfigDict, *, workdir: str) -> None:
 
     step = states.build_step(config, model, mesh, words.separator)
     trial = trials.Trials(config, model, mesh, words, encoder=encoder)
-    told = hosts.Told()
-    stack.callback(told.close)
     pending = None  # what the step before says: fetched while this one runs
     for count in range(first + 1, end + 1):
       window.before(count, state)
@@ -253,7 +249,10 @@ def check_finite(config: ConfigDict, count: int, metrics, keys) -> None:
   """Stops a run that only skips."""
   in_a_row = int(metrics['skipped_in_a_row'])
   if in_a_row:
-    logging.warning('step %d was not finite and is skipped', count)
+    logging.warning(
+      'step %d was not finite and is skipped; its examples: %s ...',
+      *(count, ', '.join(keys[:8])),
+    )
   if in_a_row >= config.train.max_skipped:
     raise FloatingPointError(
       f'{in_a_row} steps in a row were not finite, the last of them step '

@@ -51,10 +51,12 @@ class Trials:
     length = words.length_of(dict(config.data.lengths))
     grammar = generate.grammar(words, config)
     self._imagine = generate.build_imagine(model, mesh, length, grammar)
-    self._render = loading.renders(config, model, mesh, words)(config.sample)
     self.captions = self._choose(config.train.sample_count)
     # Now: what is wrong with them should not end a run that has begun.
     render.check(config.sample, config.diffusion.num_times)
+    if self.captions:
+      renders = loading.renders(config, model, mesh, words)
+      self._render = renders(config.sample)
     self._rule = generate.rule(config.sample)
 
   def losses(self, state: State) -> dict[str, float]:

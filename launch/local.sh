@@ -5,7 +5,7 @@
 #
 # After a failure, or exit code 75 (told to stop, and saved), all of them start
 # again from the last checkpoint; three failures in a row without a new
-# checkpoint are the end. SIGTERM and Ctrl-C stop the run for good: it saves
+# checkpoint are the end, and so is exit code 2, a mistake of the user. SIGTERM and Ctrl-C stop the run for good: it saves
 # first. A second one does not wait for that.
 #
 # On a machine without GPUs the processes share DEVICES fake ones (N by
@@ -138,6 +138,9 @@ while true; do
   echo "the processes ended with ${codes[*]}; see $workdir/process-*.txt"
   if [[ $told ]]; then
     exit "$worst"
+  fi
+  if ((worst == 2)); then # a mistake in what was asked for
+    exit 2
   fi
   if ((worst != 75)) && [[ $(last_checkpoint) == "$before" ]]; then
     failures=$((failures + 1))

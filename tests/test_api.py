@@ -1,5 +1,6 @@
 """Imagine, render, edit: what a picture depends on, and what it does not."""
 
+import json
 from dataclasses import replace
 
 import jax
@@ -241,6 +242,16 @@ def test_the_baseline_has_no_latents(tmp_path):
   drawn = model.render(PROMPT, latents)
   assert (drawn[0] != drawn[1]).any()
   assert apart(model.render(PROMPT)[0], drawn[0]) <= 0.01
+
+
+def test_fields_that_are_no_more_do_no_harm(tmp_path):
+  folder = small_models.export(tmp_path)
+  saved = json.loads((tmp_path / 'config.json').read_text())
+  saved['sample'] |= {'guidance': 3.5, 'magic': 7}
+  saved['sample']['cads']['magic'] = 7
+  (tmp_path / 'config.json').write_text(json.dumps(saved))
+  sample = loading.config_of(folder).sample
+  assert sample.guidance == 3.5 and 'magic' not in {*sample, *sample.cads}
 
 
 def test_a_run_in_the_middle_of_its_first_save_is_a_sentence(tmp_path):

@@ -68,6 +68,15 @@ def test_away_from_itself_nothing_changes(model, folder, latents):
   assert np.abs(drawn - plain).max() <= 1
 
 
+def test_away_from_itself_nothing_changes_with_an_annealed_caption(
+  model, folder, latents
+):
+  together = {'autoguidance': {'weaker': folder}, 'cads': True}
+  drawn = model.render(PROMPT, latents, guidance=7.0, **together).astype(int)
+  plain = model.render(PROMPT, latents, guidance=1.0, cads=True).astype(int)
+  assert np.abs(drawn - plain).max() <= 1
+
+
 def test_a_png_remembers_the_weaker_run(model, weaker, latents, tmp_path):
   options = {'guidance': 2.0, 'autoguidance': {'weaker': weaker[0]}}
   (image,) = model.render(PROMPT, latents[1], **options)
@@ -82,6 +91,7 @@ def test_a_png_remembers_the_weaker_run(model, weaker, latents, tmp_path):
     ({'autoguidance': True}, 'leads away from a weaker run: give its workdir'),
     ({'autoguidance': {'weaker': 'x'}, 'apart': True}, 'choose one'),
     ({'autoguidance': {'weaker': 'runs/nowhere'}}, 'is no workdir of a run'),
+    ({'autoguidance': {'weaker': 'pretrained:shapes@5'}}, 'leave out @5'),
   ],
 )
 def test_what_cannot_be_is_a_sentence(model, latents, options, message):

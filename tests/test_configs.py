@@ -81,9 +81,18 @@ def test_an_unknown_variant_is_refused(name):
     load(name, ('mbm',))
 
 
-def test_a_model_is_not_of_two_sizes():
-  with pytest.raises(ValueError, match='64 and 256 are two runs'):
-    load('cc12m', ('64,256',))
+@pytest.mark.parametrize(
+  'name, variant',
+  [
+    ('cc12m', '64,256'),
+    ('imagenet', '64,256'),
+    ('emoji', 'small,tiny'),
+    ('emoji', 'mdm,text'),
+  ],
+)
+def test_a_run_is_not_two(name, variant):
+  with pytest.raises(ValueError, match='are two runs'):
+    load(name, (variant,))
 
 
 @pytest.mark.parametrize('name', ['imagenet', 'cc12m'])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import small_runs
 
-from kaleido_jax import checkpoint, hosts, train
+from kaleido_jax import checkpoint, hosts, main, train
 
 # Adds up over all devices, without end. Process 1 may be told to fail.
 TOGETHER = """
@@ -130,7 +130,7 @@ def test_an_error_of_one_process_ends_the_others_with_its_words(failed):
 def test_a_mistake_of_the_user_is_a_sentence_in_each_process(tmp_path):
   for process in two(tmp_path, devices=1, **{'data.batch_size': 15}):
     told, _ = process.communicate(timeout=120)
-    assert process.returncode in (1, hosts.LOST)
+    assert process.returncode in (main.MISTAKE, hosts.LOST)
     assert 'batch_size=15 is not divisible by 2' in told
     assert 'Traceback' not in told
 

@@ -119,6 +119,13 @@ def test_local_gives_up_after_three_failures_without_progress(fake, tmp_path):
   assert len(calls(tmp_path, 0)) == 5 and 'giving up' in said
 
 
+def test_local_does_not_repeat_a_mistake(fake, tmp_path):
+  process = local(fake, tmp_path, [(2, False), (0, True)])
+  said, _ = process.communicate(timeout=60)
+  assert process.returncode == 2, said
+  assert len(calls(tmp_path, 0)) == 1
+
+
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_local_passes_signals_on_and_starts_nothing_again(
   fake, tmp_path, number

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import small_models
 
 from configs import toy
 from kaleido_jax import sharding
@@ -39,11 +40,29 @@ def train(made, batches, devices=8):
   state = states.init(made, model, mesh)
   separator = sources.check(made).separator
   step = states.build_step(made, model, mesh, separator)
-  told = []
+  told, firsts = [], None
   for arrays in batches:
     state, metrics = step(state, sharding.to_devices(arrays, mesh))
     told.append(jax.device_get(metrics))
-  return state, told
+    # A first moment after the first step is the gradient, but for a factor.
+    firsts = firsts or jax.device_get(optax.tree.get(state.opt_state, 'mu'))
+  return state, told, firsts
+
+
+def apart(a, b) -> float:
+  """Two gradients, against the norm of one."""
+  return optax.tree.norm(jax.tree.map(np.subtract, a, b)) / optax.tree.norm(b)
+
+
+def on_one_device(state) -> int:
+  """How many numbers of it."""
+  first = jax.devices()[0]
+  return sum(
+    shard.data.size
+    for leaf in jax.tree.leaves(state)
+    for shard in leaf.addressable_shards
+    if shard.device == first
+  )
 
 
 @pytest.fixture(scope='module')
@@ -55,20 +74,39 @@ def alone(batches):
   'mesh', [dict(data=8), dict(fsdp=8), dict(fsdp=2, tensor=2)]
 )
 def test_five_losses_agree_on_every_mesh(batches, alone, mesh):
-  state, told = train(config(**mesh), batches)
+  state, told, gradient = train(config(**mesh), batches)
   for name in ('loss', 'diffusion_loss', 'prior_loss', 'gradient_norm'):
     np.testing.assert_allclose(
       [m[name] for m in told], [m[name] for m in alone[1]], rtol=1e-5
     )
+  assert apart(gradient, alone[2]) <= 1e-5
   largest = max(jax.tree.leaves(state.trained), key=lambda leaf: leaf.size)
   parts = mesh.get('fsdp', 1) * mesh.get('tensor', 1)
   assert largest.addressable_shards[0].data.size == largest.size // parts
+  # What is too small to be split is a fifteenth.
+  whole = on_one_device(alone[0])
+  assert on_one_device(state) <= whole * (1 / parts + 0.07)
+
+
+@pytest.mark.slow  # two large programs
+def test_a_nested_unet_has_the_same_gradients_on_a_mesh():
+  made = small_models.config()
+  made.data.batch_size = 8
+  found = sources.batches(made)
+  batch = next(found).arrays
+  found.close()
+  alone, one, whole = train(made, [batch], devices=1)
+  made.mesh.update(fsdp=2, tensor=2)
+  state, eight, split = train(made, [batch])
+  assert eight[0]['loss'] == pytest.approx(one[0]['loss'], rel=1e-5)
+  assert apart(split, whole) <= 1e-5
+  assert on_one_device(state) < on_one_device(alone)
 
 
 def test_parts_of_a_batch_add_up_to_it(batches, alone):
   made = config(data=1)
   made.optimizer.accumulate = 4
-  _, told = train(made, batches[:2], devices=1)
+  _, told, _ = train(made, batches[:2], devices=1)
   for got, want in zip(told, alone[1][:2], strict=True):
     assert got.keys() == want.keys()
     for name in want:
@@ -77,15 +115,15 @@ def test_parts_of_a_batch_add_up_to_it(batches, alone):
 
 def test_a_step_that_is_not_finite_changes_nothing_but_the_counts(batches):
   broken = dict(batches[1], image=batches[1]['image'] * np.nan)
-  with_it, told = train(
+  with_it, told, _ = train(
     config(data=1), [batches[0], broken, batches[1]], devices=1
   )
   assert [int(m['skipped_in_a_row']) for m in told] == [0, 1, 0]
   assert int(with_it.counts.skipped) == 1 and int(with_it.counts.step) == 3
   for leaf in jax.tree.leaves(with_it._replace(frozen=None)):
     assert np.isfinite(leaf).all()
-  before, _ = train(config(data=1), [batches[0]], devices=1)
-  after, _ = train(config(data=1), [batches[0], broken], devices=1)
+  before, *_ = train(config(data=1), [batches[0]], devices=1)
+  after, *_ = train(config(data=1), [batches[0], broken], devices=1)
   for name in ('trained', 'ema', 'opt_state'):
     jax.tree.map(
       np.testing.assert_array_equal, getattr(before, name), getattr(after, name)
@@ -120,7 +158,7 @@ def test_long_gradients_are_cut_and_short_ones_are_not():
 def test_the_average_follows_the_parameters(batches):
   """After one update nine tenths of it are new, and at last ema_decay stays."""
   made = config(data=1)
-  one, _ = train(made, batches[:1], devices=1)
+  one, *_ = train(made, batches[:1], devices=1)
   start = states.init(
     made,
     kaleido.from_config(made),

@@ -22,6 +22,7 @@ def finished(tmp_path_factory):
 def test_an_earlier_checkpoint_is_read_if_asked_for(finished):
   earlier, last = (loading.load(str(finished), step=n) for n in (2, None))
   assert (earlier.step, last.step) == (2, 4)
+  assert loading.pinned(str(finished)) == f'{finished}@4'
   a, b = (x.params['encoder']['token_embedder'] for x in (earlier, last))
   assert (np.asarray(a['embedding']) != np.asarray(b['embedding'])).any()
 

@@ -5,12 +5,13 @@ run goes on from a checkpoint, lines after it are taken back: the file is always
 that of an undisturbed run.
 """
 
+import contextlib
 import json
 import math
 import pathlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -92,23 +93,19 @@ class Progress:
       return
     # JSON has no NaN; null says that there is no number.
     line = {n: v if math.isfinite(v) else None for n, v in metrics.items()}
-    try:
+    with _written(self._folder / METRICS):
       self._file.write(json.dumps({'step': step, **line}) + '\n')
       self._file.flush()
-    except OSError as error:
-      raise OSError(
-        f'{self._folder / METRICS} cannot be written: {error}. Make room, and '
-        'start the run again: it goes on from its last checkpoint.'
-      ) from error
     for board in self._boards:
       for name, value in metrics.items():
         board.add_scalar(name, value, step)
 
   def picture(self, step: int, sheet: np.ndarray) -> None:
     """Keeps a sheet of samples, as samples/000500.png, and on the board."""
-    folder = self._folder / SHEETS
-    folder.mkdir(exist_ok=True)
-    Image.fromarray(sheet).save(folder / f'{step:06}.png')
+    path = self._folder / SHEETS / f'{step:06}.png'
+    with _written(path):
+      path.parent.mkdir(exist_ok=True)
+      Image.fromarray(sheet).save(path)
     for board in self._boards:
       board.add_image(SHEETS, sheet, step, dataformats='HWC')
 
@@ -183,6 +180,18 @@ def replace(path: pathlib.Path, text: str) -> None:
   new = path.with_name(f'{path.name}.new')
   new.write_text(text)
   new.replace(path)
+
+
+@contextlib.contextmanager
+def _written(path: pathlib.Path) -> Iterator[None]:
+  """A sentence, if it is not."""
+  try:
+    yield
+  except OSError as error:
+    raise OSError(
+      f'{path} cannot be written: {error}. Make room, and start the run again: '
+      'it goes on from its last checkpoint.'
+    ) from error
 
 
 def _rewound(path: pathlib.Path, step: int):

@@ -1,5 +1,6 @@
 """What a run tells: numbers, traces, boards."""
 
+import contextlib
 import json
 import sys
 import types
@@ -130,3 +131,12 @@ def test_a_board_that_is_not_installed_is_named(tmp_path, monkeypatch):
   with pytest.raises(ValueError, match="'mine'.*pip install wandb"):
     boards.chosen(small_runs.config(**{'train.wandb': 'mine'}), tmp_path)
   assert boards.chosen(small_runs.config(), tmp_path) == []
+
+
+def test_a_sheet_that_cannot_be_written_is_a_sentence(tmp_path):
+  with contextlib.closing(report(tmp_path)) as told:
+    (tmp_path / progress.SHEETS).write_text('in its place')
+    with pytest.raises(
+      OSError, match='000007.png cannot be written.*Make room'
+    ):
+      told.picture(7, np.zeros((4, 6, 3), np.uint8))

@@ -8,6 +8,7 @@ process died is not seen, and is swept away by the next run.
 """
 
 import contextlib
+import functools
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -30,6 +31,8 @@ class Checkpoints:
     self.folder = epath.Path(folder)
     if not self.folder.is_absolute() and '://' not in str(folder):
       self.folder = self.folder.resolve()
+    if not read_only:
+      _cut_only_what_is_large()
     try:
       self._manager = ocp.CheckpointManager(
         self.folder,
@@ -157,19 +160,23 @@ def abstract(trees, shardings):
   )
 
 
+@functools.cache  # once
 def _cut_only_what_is_large() -> None:
   """Devices that hold the same array share the writing of it, if it pays.
 
-  Else a first save compiles a program for each shape, to cut that.
+  Else a first save compiles a program for each shape, to cut that. (Orbax has
+  this for the whole process, and its own handler keeps a second list of shapes
+  beside the arrays', which nothing here reads.)
   """
   verbosity = logging.get_verbosity()
   logging.set_verbosity(logging.ERROR)  # it warns of what is meant here
-  ocp.type_handlers.register_type_handler(
-    jax.Array,
-    ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=2**20),
-    override=True,
-  )
-  logging.set_verbosity(verbosity)
-
-
-_cut_only_what_is_large()
+  try:
+    ocp.type_handlers.register_type_handler(
+      jax.Array,
+      ocp.type_handlers.ArrayHandler(
+        min_slice_bytes_for_replica_parallel=2**20
+      ),
+      override=True,
+    )
+  finally:
+    logging.set_verbosity(verbosity)

@@ -103,8 +103,9 @@ def _about(
 
 def _training(model: Kaleido) -> str:
   """What it took: comparisons are of equal numbers of updates."""
-  cost = flops.per_step(model.config) / 1e9
+  cost = flops.per_step(model.config)
+  told = f'{cost / 1e12:.3g} T' if cost >= 1e12 else f'{cost / 1e9:.3g} G'
   return (
-    f'{model.name} by {model.step:,} updates of {model.config.data.batch_size} '
-    f'examples, {cost:.3g} GFLOP each'
+    f'{model.name} by {model.step:,} updates, each of '
+    f'{model.config.data.batch_size} examples and {told}FLOP'
   )

@@ -2,7 +2,6 @@
 
 import functools
 import pathlib
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -78,7 +77,7 @@ def renders(
   A weaker run that it names is read when it is first asked for.
   """
 
-  @functools.cache
+  @functools.lru_cache(maxsize=3)  # each has its parameters
   def beside(name: str) -> Render:
     weaker = _weaker(name, config, mesh, words) if name else None
     return Render(config, model, mesh, weaker=weaker)
@@ -86,21 +85,31 @@ def renders(
   return lambda sample: beside(steering.weaker(sample))
 
 
+@functools.cache  # or it would change while pictures are drawn
 def pinned(name: str) -> str:
   """runs/NAME as runs/NAME@STEP: it goes on, and would draw another picture."""
-  if '@' in name or exported.is_export(exported.folder_of(name)):
+  workdir, step = _parted(name)
+  if step is not None or exported.is_export(exported.folder_of(workdir)):
     return name
-  origins.config_of(name)  # or a sentence that it is none
-  path = str(epath.Path(name) / 'checkpoints')
+  origins.config_of(workdir)  # or a sentence that it is none
+  path = str(epath.Path(workdir) / 'checkpoints')
   with checkpoint.Checkpoints(path, read_only=True) as saved:
     step = saved.latest()
   return name if step is None else f'{name}@{step}'
 
 
+def _parted(name: str) -> tuple[str, int | None]:
+  """runs/NAME@2000 in two, unless that is a folder."""
+  workdir, at, step = name.rpartition('@')
+  if not at or not step.isdecimal() or pathlib.Path(name).is_dir():
+    return name, None
+  return workdir, int(step)
+
+
 def _weaker(name: str, config, mesh: Mesh, words: Vocabulary) -> Weaker:
   """Of runs/NAME, the last checkpoint; of runs/NAME@STEP, that one."""
-  workdir, step = re.fullmatch(r'(.*?)(?:@(\d+))?', name).groups()
-  found = load(workdir, mesh=mesh, step=int(step) if step else None)
+  workdir, step = _parted(name)
+  found = load(workdir, mesh=mesh, step=step)
   fields = {
     field: tuple(origins.at(each, field) for each in (found.config, config))
     for field in sorted(ONE_PICTURE)
@@ -108,7 +117,7 @@ def _weaker(name: str, config, mesh: Mesh, words: Vocabulary) -> Weaker:
   different = [
     f'{field} is {theirs} there and {ours} here'
     for field, (theirs, ours) in fields.items()
-    if theirs != ours
+    if theirs not in (ours, None)
   ]
   if found.words.fingerprint != words.fingerprint:
     different.append('their vocabularies differ')

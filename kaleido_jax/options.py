@@ -57,6 +57,8 @@ def settings(
   found |= {
     name: chosen(name) for name in found['methods'] if name in steering.METHODS
   }
+  if name := found.get('autoguidance', {}).get('weaker'):
+    found['autoguidance'] = {'weaker': loading.pinned(name)}
   return found | {
     n: v for n, v in own.items() if n not in {*found, *steering.METHODS}
   }

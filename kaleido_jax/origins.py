@@ -26,7 +26,7 @@ FREE = ('dtype', 'remat', 'dropout')
 # Fields that give parameters their meaning.
 MEANING = (
   *('data.vocabulary', 'data.vocabulary_rows', 'data.box_lines'),
-  *('data.voken_codes', 'data.voken_count'),
+  *('data.voken_codes', 'data.voken_count', 'data.preprocess'),
   *('diffusion.schedule', 'diffusion.num_times', 'diffusion.shift_power'),
   'diffusion.prediction',
 )
@@ -146,7 +146,8 @@ def _agree_with_run(config: ConfigDict, origins: Mapping[str, str]) -> None:
       _same(source, theirs.model[part], config.model[part], f'model.{part}.')
   # Rows of embeddings mean the tokens that they meant, and numbers that the
   # denoiser gives what they were.
-  means = ({name: at(c, name) for name in MEANING} for c in (theirs, config))
+  known = [name for name in MEANING if at(theirs, name) is not None]
+  means = ({name: at(c, name) for name in known} for c in (theirs, config))
   _same(source, *means, '')
   if origins.get('decoder') == 'run':
     _same(source, {'latents': theirs.latents}, {'latents': config.latents}, '')
@@ -180,8 +181,8 @@ def _same(source: str, theirs, ours, path: str) -> None:
 
 
 def at(config: ConfigDict, path: str) -> Any:
-  """The field at 'data.vocabulary'."""
-  return functools.reduce(getattr, path.split('.'), config)
+  """The field at 'data.vocabulary'; None if a run is older than the field."""
+  return functools.reduce(lambda c, n: c and c.get(n), path.split('.'), config)
 
 
 def config_of(run: str) -> ConfigDict:

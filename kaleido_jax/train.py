@@ -176,6 +176,8 @@ def open_workdir(config: ConfigDict, workdir: str) -> pathlib.Path:
   # A run that never saved a step binds nobody.
   if hosts.first() and path.exists() and checkpoint.has_saved(workdir):
     changed = differences(json.loads(path.read_text()), json.loads(text))
+    # What was None is a field that is younger than the run.
+    changed = [line for line in changed if ' was None and ' not in line]
     if other := [line for line in changed if line.startswith(BINDING)]:
       raise ValueError(
         f'{folder} holds a run of another model: {"; ".join(other)}. Go on '

@@ -5,8 +5,9 @@
 #
 # After a failure, or exit code 75 (told to stop, and saved), all of them start
 # again from the last checkpoint; three failures in a row without a new
-# checkpoint are the end, and so is exit code 2, a mistake of the user. SIGTERM and Ctrl-C stop the run for good: it saves
-# first. A second one does not wait for that.
+# checkpoint are the end, and so is a first exit code 2, a mistake of the user.
+# SIGTERM and Ctrl-C stop the run for good: it saves first. A second one does
+# not wait for that.
 #
 # On a machine without GPUs the processes share DEVICES fake ones (N by
 # default); on one with GPUs each has its part of them. PYTHON is the
@@ -139,8 +140,8 @@ while true; do
   if [[ $told ]]; then
     exit "$worst"
   fi
-  if ((worst == 2)); then # a mistake in what was asked for
-    exit 2
+  if ((worst == 2)) && [[ $(last_checkpoint) == "$before" ]]; then
+    exit 2 # a mistake in what was asked for
   fi
   if ((worst != 75)) && [[ $(last_checkpoint) == "$before" ]]; then
     failures=$((failures + 1))

@@ -87,7 +87,7 @@ def test_every_setting_is_drawn_scored_and_reported(folder, config, tmp_path):
   about = json.loads((tmp_path / 'results.json').read_text())['about']
   assert about['extractor'] == 'corner-0a1b2c3d, none'
   assert about['captions'] == 6
-  told = rf'{folder} by 7 updates of 32 examples, [\d.]+ GFLOP each'
+  told = rf'{folder} by 7 updates, each of 32 examples and [\d.]+ GFLOP'
   assert re.fullmatch(told, about['trained'])
   assert about['resamples'] == '10 of captions, of distances 10'
   assert about['real'].startswith('20 of shapes-')

@@ -276,6 +276,7 @@ def test_a_side_between_two_lines_is_drawn_on_the_nearer_one(model, seven):
   )
 
 
+@pytest.mark.slow  # of steering alone: test_steering
 def test_particles_push_no_filling(folder, model, seven):
   """Three rows on eight devices are filled up, and drawn as on one."""
   spread = api.Kaleido(loading.load(folder, jax.devices()))

@@ -68,6 +68,7 @@ def test_away_from_itself_nothing_changes(model, folder, latents):
   assert np.abs(drawn - plain).max() <= 1
 
 
+@pytest.mark.slow  # two programs more
 def test_away_from_itself_nothing_changes_with_an_annealed_caption(
   model, folder, latents
 ):

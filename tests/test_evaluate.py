@@ -127,6 +127,7 @@ def test_what_was_drawn_with_other_weights_is_drawn_again(folder, config):
   assert plan.folder(model, other, setting, asked) != name
 
 
+@pytest.mark.slow  # of sampling: test_sample
 def test_the_last_of_two_processes_reports(
   folder, config, tmp_path, monkeypatch
 ):

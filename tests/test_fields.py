@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs import cc12m, toy
+from kaleido_jax import compile as compiling
 from kaleido_jax import origins, sharding, steering, train
 from kaleido_jax import state as states
 from kaleido_jax.data import sources
@@ -98,9 +99,14 @@ def test_every_field_is_read(read, t5_like, tmp_path):
   config.data.batch_size = 8
   config.model.denoiser.update(width=16, num_layers=1)
   config.train.num_steps = 3  # a first, a last, and one in between
+  config.train.sample_count = 0  # what sheets read is traced below
   together = [name for name in steering.METHODS if name != 'autoguidance']
   config.sample.update(steps=2, threshold='dynamic', methods=together)
   train.run(watch(config), workdir=str(tmp_path / 'run'))
+  mesh = sharding.create_mesh(config.mesh)
+  for step in ('imagine', 'render'):
+    config.compile.step = step
+    compiling.lower(config, kaleido.from_config(config), mesh)
   config.sample.methods = ['autoguidance']
   config.sample.autoguidance.weaker = 'runs/early'
   assert steering.weaker(config.sample) == 'runs/early'

@@ -196,6 +196,7 @@ def low(tmp_path_factory):
   return folder, model, state.ema
 
 
+@pytest.mark.slow  # of the network alone: test_nested_unet
 def test_a_larger_network_begins_with_the_smaller_ones_pictures(low):
   folder, small, average = low
   config = cc12m.get_config('256,tiny')

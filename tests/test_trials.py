@@ -61,6 +61,7 @@ def test_held_out_losses_are_of_the_averages_on_held_out_examples(points):
   )
 
 
+@pytest.mark.slow  # of training: test_state
 def test_losses_and_samples_do_not_depend_on_the_mesh(points):
   few = points.copy_and_resolve_references()
   few.train.update(measure_batches=2, sample_count=2)

@@ -117,6 +117,7 @@ def losses(inputs):
   return params, {name: loss(name) for name in ('none', 'full', 'dots')}
 
 
+@pytest.mark.slow  # of UNets: test_unet
 def test_remat_changes_neither_values_nor_gradients(losses):
   params, losses = losses
   results = {

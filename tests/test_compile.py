@@ -97,6 +97,7 @@ def traffic(step) -> int:
   return sum(kind.num_bytes for kind in found.values())
 
 
+@pytest.mark.slow  # a large program
 def test_weights_travel_and_activations_do_not(step):
   # Sixteen times as many examples, and as much traffic.
   larger = config()

@@ -176,8 +176,6 @@ def open_workdir(config: ConfigDict, workdir: str) -> pathlib.Path:
   # A run that never saved a step binds nobody.
   if hosts.first() and path.exists() and checkpoint.has_saved(workdir):
     changed = differences(json.loads(path.read_text()), json.loads(text))
-    # What was None is a field that is younger than the run.
-    changed = [line for line in changed if ' was None and ' not in line]
     if other := [line for line in changed if line.startswith(BINDING)]:
       raise ValueError(
         f'{folder} holds a run of another model: {"; ".join(other)}. Go on '
@@ -197,7 +195,10 @@ def open_workdir(config: ConfigDict, workdir: str) -> pathlib.Path:
 
 
 def differences(before, now, path: str = '') -> list[str]:
-  """Fields that differ, as 'model.denoiser.width was 32 and is 64'."""
+  """Fields that differ, as 'model.denoiser.width was 32 and is 64'.
+
+  What there was not is a field that is younger than the run.
+  """
   if isinstance(before, dict) and isinstance(now, dict):
     return [
       line
@@ -207,7 +208,7 @@ def differences(before, now, path: str = '') -> list[str]:
         before.get(name), now.get(name), f'{path}.{name}'.strip('.')
       )
     ]
-  return [] if before == now else [f'{path} was {before} and is {now}']
+  return [] if before in (None, now) else [f'{path} was {before} and is {now}']
 
 
 def restore(

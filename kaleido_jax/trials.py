@@ -12,14 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from kaleido_jax import (
-  generate,
-  loading,
-  objective,
-  render,
-  sharding,
-  sheet,
-)
+from kaleido_jax import generate, loading, objective, render, sharding, sheet
 from kaleido_jax.data import sources
 from kaleido_jax.data.reading import Replacing
 from kaleido_jax.latents import Latents

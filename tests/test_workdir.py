@@ -27,6 +27,15 @@ def test_an_earlier_checkpoint_is_read_if_asked_for(finished):
   assert (np.asarray(a['embedding']) != np.asarray(b['embedding'])).any()
 
 
+def test_a_field_that_is_younger_than_the_run_binds_nobody():
+  before, now = {'a': {'b': 1}}, {'a': {'b': 2, 'new': 3}, 'newer': {'c': 4}}
+  assert train.differences(before, now) == ['a.b was 1 and is 2']
+  assert train.differences(now, before)[1:] == [
+    'a.new was 3 and is None',
+    "newer was {'c': 4} and is None",
+  ]
+
+
 def opened(folder, **changed) -> None:
   train.open_workdir(small_runs.config(**changed), str(folder))
 

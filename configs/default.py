@@ -122,6 +122,7 @@ def get_config() -> ConfigDict:
       optimizer=dict(  # Adam, as in appendix B.2
         learning_rate=1e-4,
         warmup_steps=10_000,
+        cooldown_steps=0,  # over which the rate falls to 0 at the end
         b1=0.9,
         b2=0.99,
         eps=1e-8,
@@ -134,7 +135,7 @@ def get_config() -> ConfigDict:
       init=dict(
         t5='',  # folder, of Hugging Face or T5X: encoder and decoder
         mdm='',  # Matryoshka's vis_model_*.pth: the denoiser, or its inner one
-        run='',  # workdir of a run of ours, equal or at lower resolutions
+        run='',  # of ours, or an export; at equal or lower resolutions
       ),
       mesh=dict(  # devices: data x fsdp x tensor
         data=-1,  # -1: all that the others leave

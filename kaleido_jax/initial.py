@@ -7,9 +7,10 @@ that has it:
   decoder    a run of ours     a pretrained T5     nothing
   denoiser   a run of ours     Matryoshka          nothing
 
-Nothing is random numbers. A run gives averages; its denoiser, or Matryoshka's,
-may be the inner one of a larger denoiser: the paper trains 64x64 first, then
-256x256 around it. Arrays are read straight into their shardings.
+Nothing is random numbers. A run, or an export of one, gives averages; its
+denoiser, or Matryoshka's, may be the inner one of a larger denoiser: the paper
+trains 64x64 first, then 256x256 around it. Arrays are read straight into their
+shardings.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from absl import logging
 from flax import traverse_util
 from jax.sharding import Mesh
 
-from kaleido_jax import checkpoint, origins, sharding
+from kaleido_jax import checkpoint, exported, origins, sharding
 from kaleido_jax import state as states
 from kaleido_jax.convert import mdm, torch_file
 from kaleido_jax.models import adaptation, kaleido, nested_unet, t5
@@ -70,15 +71,17 @@ def _of_run(config, mesh, wanted, plan: Mapping[str, str]) -> dict:
   theirs = origins.config_of(config.init.run)
   model = kaleido.from_config(theirs)
   shapes, where = states.shardings(theirs, model, mesh)
-  folder = f'{config.init.run}/checkpoints'
-  with checkpoint.Checkpoints(folder, read_only=True) as checkpoints:
-    found = checkpoints.restore(
-      {
-        'ema': checkpoint.abstract(shapes.ema, where.ema),
-        'frozen': checkpoint.abstract(shapes.frozen, where.frozen),
-      }
-    )
-  params = kaleido.join(found['ema'], found['frozen'])
+  averages = checkpoint.abstract(shapes.ema, where.ema)
+  frozen = checkpoint.abstract(shapes.frozen, where.frozen)
+  folder = exported.folder_of(config.init.run)
+  if exported.is_export(folder):
+    params, _ = exported.read(folder, kaleido.join(averages, frozen))
+  else:
+    with checkpoint.Checkpoints(
+      f'{folder}/checkpoints', read_only=True
+    ) as checkpoints:
+      found = checkpoints.restore({'ema': averages, 'frozen': frozen})
+    params = kaleido.join(found['ema'], found['frozen'])
   params['denoiser'] = _grown(
     wanted['denoiser'], params['denoiser'], origins.levels(config, theirs)
   )

@@ -14,7 +14,7 @@ from etils import epath
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from kaleido_jax import checkpoint
+from kaleido_jax import checkpoint, exported
 from kaleido_jax.convert import huggingface, t5x
 from kaleido_jax.data import sources
 from kaleido_jax.models.t5_layers import T5Config
@@ -52,10 +52,11 @@ def t5_parts(config: ConfigDict) -> tuple[str, ...]:
 def missing(config: ConfigDict) -> list[str]:
   """What has to be fetched, a sentence for each file that is not there."""
   given, lacking = config.init, []
-  if given.run and not checkpoint.has_saved(given.run):
+  if given.run and not _has_weights(given.run):
     lacking.append(
       f'there is no checkpoint of a run in {given.run} (config.init.run). Give '
-      'the --workdir of a run that has saved.'
+      'the --workdir of a run that has saved, an export, or what ships: '
+      'pretrained:shapes.'
     )
     config = config.copy_and_resolve_references()
     config.init.run = ''  # what else would be needed
@@ -75,6 +76,12 @@ def missing(config: ConfigDict) -> list[str]:
       'https://github.com/apple/ml-mdm.'
     )
   return lacking
+
+
+def _has_weights(run: str) -> bool:
+  return checkpoint.has_saved(run) or exported.is_export(
+    exported.folder_of(run)
+  )
 
 
 def fetch(folder: pathlib.Path) -> str:
@@ -186,8 +193,8 @@ def at(config: ConfigDict, path: str) -> Any:
 
 
 def config_of(run: str) -> ConfigDict:
-  """The configuration of a run, by its workdir."""
-  path = epath.Path(run) / 'config.json'
+  """The configuration of a run or an export, by its folder."""
+  path = epath.Path(exported.folder_of(run)) / exported.CONFIG
   if not path.exists():
     raise FileNotFoundError(
       f'{run} is no workdir of a run: there is no {path.name} in it. Give the '

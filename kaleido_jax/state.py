@@ -39,9 +39,9 @@ class State(NamedTuple):
   counts: Counts
 
 
-def optimizer(section) -> optax.GradientTransformation:
+def optimizer(config) -> optax.GradientTransformation:
   """Adam with a linear warm-up; the gradient's norm is clipped before."""
-  rate = learning_rate(section)
+  section, rate = config.optimizer, learning_rate(config)
   return optax.chain(
     clip(section.clip),
     optax.scale_by_adam(b1=section.b1, b2=section.b2, eps=section.eps),
@@ -49,12 +49,18 @@ def optimizer(section) -> optax.GradientTransformation:
   )
 
 
-def learning_rate(section) -> Callable[[Any], Any]:
-  """lr max(1, k) / warmup after k updates, then lr, as in the reference."""
+def learning_rate(config) -> Callable[[Any], Any]:
+  """lr max(1, k) / warmup after k updates, then lr, as in the reference.
+
+  A run that is to end falls to nothing over its last `cooldown_steps`.
+  """
+  section, end = config.optimizer, config.train.num_steps
 
   def rate(k):
-    warming = jnp.maximum(1, k) / max(1, section.warmup_steps)
-    return section.learning_rate * jnp.minimum(1.0, warming)
+    share = jnp.maximum(1, k) / max(1, section.warmup_steps)
+    if section.cooldown_steps:
+      share = jnp.minimum(share, (end - k) / section.cooldown_steps)
+    return section.learning_rate * jnp.clip(share, 0.0, 1.0)
 
   return rate
 
@@ -92,7 +98,7 @@ def around(config, model: Kaleido, params) -> State:
     trained=trained,
     frozen=frozen,
     ema=jax.tree.map(jnp.copy, trained),
-    opt_state=optimizer(config.optimizer).init(trained),
+    opt_state=optimizer(config).init(trained),
     counts=Counts(*(jnp.zeros((), jnp.int32) for _ in Counts._fields)),
   )
 
@@ -141,7 +147,7 @@ def update(
   norm = optax.tree.norm(gradient)
   finite = jnp.isfinite(metrics['loss']) & jnp.isfinite(norm)
 
-  updates, opt_state = optimizer(config.optimizer).update(
+  updates, opt_state = optimizer(config).update(
     gradient, state.opt_state, state.trained
   )
   trained = optax.apply_updates(state.trained, updates)
@@ -169,7 +175,7 @@ def update(
   )
   metrics |= {
     'gradient_norm': norm,
-    'learning_rate': learning_rate(config.optimizer)(done),
+    'learning_rate': learning_rate(config)(done),
     'skipped': counts.skipped,
     'skipped_in_a_row': counts.in_a_row,
   }

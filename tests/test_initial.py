@@ -10,8 +10,8 @@ import pytest
 import t5_models
 from filling import filled
 
-from configs import cc12m, toy
-from kaleido_jax import checkpoint, initial, origins, sharding, train
+from configs import cc12m, shapes, toy
+from kaleido_jax import checkpoint, exported, initial, origins, sharding, train
 from kaleido_jax import state as states
 from kaleido_jax.convert import mdm, torch_file
 from kaleido_jax.models import kaleido
@@ -196,6 +196,32 @@ def low(tmp_path_factory):
   return folder, model, state.ema
 
 
+def test_an_export_is_where_a_run_may_begin(low, tmp_path):
+  """Its weights, in bfloat16, as the checkpoint's averages would be read."""
+  folder, _, average = low
+  theirs = origins.config_of(str(folder))
+  exported.write(str(tmp_path), theirs, average, step=7)
+  theirs.data.source = 'shapes'  # which is always there
+  theirs.init.run = str(tmp_path)
+  origins.check(theirs, fresh=True)
+  _, params, state = begin(theirs)
+  jax.tree.map(
+    lambda found, saved: np.testing.assert_array_equal(
+      found, jnp.asarray(saved, jnp.bfloat16).astype(found.dtype)
+    ),
+    params,
+    dict(average),
+  )
+  assert int(state.counts.step) == 0
+
+
+def test_a_baseline_begins_with_what_ships():
+  config = shapes.get_config('mdm')
+  config.init.run = 'pretrained:shapes'
+  origins.check(config, fresh=True)
+  assert origins.plan(config) == dict(encoder='run', denoiser='run')
+
+
 @pytest.mark.slow  # of the network alone: test_nested_unet
 def test_a_larger_network_begins_with_the_smaller_ones_pictures(low):
   folder, small, average = low
@@ -253,6 +279,7 @@ def test_the_run_comes_first_and_what_it_lacks_from_elsewhere(low, tmp_path):
     ({'init.t5': 'x/flan-t5-xl'}, '(?s)no T5 in x/flan.*google/flan-t5-xl'),
     ({'init.mdm': 'x.pth'}, r'no file x\.pth .*ml-mdm'),
     ({'init.run': 'runs/nowhere'}, 'no checkpoint of a run in runs/nowhere'),
+    ({'init.run': 'pretrained:all'}, 'pretrained:all does not ship'),
   ],
 )
 def test_files_that_do_not_fit_are_refused_in_words(t5_like, changed, message):

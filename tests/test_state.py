@@ -131,9 +131,9 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counts(batches):
 
 
 def test_the_rate_warms_up_as_in_the_reference():
-  section = toy.get_config().optimizer
-  section.update(learning_rate=1.0, warmup_steps=4)
-  rate = states.learning_rate(section)
+  made = toy.get_config()
+  made.optimizer.update(learning_rate=1.0, warmup_steps=4)
+  rate = states.learning_rate(made)
   assert [float(rate(k)) for k in range(7)] == [
     0.25,
     0.25,
@@ -143,6 +143,15 @@ def test_the_rate_warms_up_as_in_the_reference():
     1.0,
     1.0,
   ]
+
+
+def test_a_run_that_is_to_end_cools_down():
+  made = toy.get_config()
+  made.optimizer.update(learning_rate=0.5, warmup_steps=1, cooldown_steps=4)
+  made.train.num_steps = 10
+  rate = states.learning_rate(made)
+  found = [float(rate(k)) for k in (1, 5, 6, 7, 9, 10, 12)]
+  assert found == [0.5, 0.5, 0.5, 0.375, 0.125, 0.0, 0.0]
 
 
 def test_long_gradients_are_cut_and_short_ones_are_not():

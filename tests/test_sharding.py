@@ -1,5 +1,6 @@
 """Meshes, and who holds what."""
 
+import dataclasses
 import math
 
 import jax
@@ -58,6 +59,28 @@ def test_data_takes_the_devices_that_are_left():
 def test_fsdp_takes_the_devices_that_are_left_before_data(asked, data, fsdp):
   found = mesh(**asked).shape
   assert (found['data'], found['fsdp']) == (data, fsdp)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+  """A device of several slices, as far as a mesh looks at it."""
+
+  id: int
+  slice_index: int
+  platform: str = 'none'
+  device_kind: str = 'none'
+  process_index: int = 0
+
+
+@pytest.mark.parametrize('fsdp, data', [(2, 4), (-1, 2)])
+def test_only_data_crosses_slices(fsdp, data):
+  chips = [Chip(id=i, slice_index=i % 2) for i in range(8)]
+  section = dict(data=-1, fsdp=fsdp, tensor=1, slices=2)
+  found = sharding.create_mesh(section, chips)
+  assert found.shape['data'] == data
+  for row in found.devices.reshape(data, -1):
+    assert len({chip.slice_index for chip in row}) == 1
+  assert {*found.devices.flat} == {*chips}
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def get_config() -> ConfigDict:
         lengths=dict(
           text=128, bbox=192, blob=192, voken=32, color=16, layout=64
         ),
-        box_lines=0,  # sides of boxes are on so many lines; 0: thousandths
+        box_lines=0,  # boxes and blobs lie on so many lines; 0: thousandths
         voken_codes=8192,  # SEED's codebook
         voken_count=32,
         vokens_from_pixels=False,  # by this package's tokenizer, not a store

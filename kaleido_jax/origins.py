@@ -157,13 +157,33 @@ def _agree_with_run(config: ConfigDict, origins: Mapping[str, str]) -> None:
   means = ({name: at(c, name) for name in known} for c in (theirs, config))
   _same(source, *means, '')
   if origins.get('decoder') == 'run':
-    _same(source, {'latents': theirs.latents}, {'latents': config.latents}, '')
+    ours, rows = _rows(config), _rows(theirs)
+    _same(
+      source,
+      {kind: row for kind, row in rows.items() if kind in ours},
+      {kind: row for kind, row in ours.items() if kind in rows},
+      'first token of ',
+    )
   _same(
     source,
     theirs.model.denoiser,
     inner(config.model.denoiser, levels(config, theirs)),
     'model.denoiser.',
   )
+
+
+def _rows(config: ConfigDict) -> dict[str, int]:
+  """Where the tokens of a kind begin, behind the pieces of words.
+
+  A run may write other kinds than the one that it comes from, as long as what
+  they share are the same rows.
+  """
+  found, row = {}, 0
+  for kind in sources.kinds(config.data, config.latents):
+    if kind.pieces:
+      found[kind.name] = row
+      row += kind.pieces
+  return found
 
 
 def _same(source: str, theirs, ours, path: str) -> None:

@@ -215,6 +215,14 @@ def test_an_export_is_where_a_run_may_begin(low, tmp_path):
   assert int(state.counts.step) == 0
 
 
+def test_a_run_may_write_other_latents_than_the_one_it_comes_from():
+  config = shapes.get_config()
+  config.init.run = 'pretrained:shapes'
+  config.latents = ('text', 'blob', 'color')
+  origins.check(config, fresh=True)
+  assert set(origins.plan(config).values()) == {'run'}
+
+
 def test_a_baseline_begins_with_what_ships():
   config = shapes.get_config('mdm')
   config.init.run = 'pretrained:shapes'
@@ -298,7 +306,10 @@ def test_files_that_do_not_fit_are_refused_in_words(t5_like, changed, message):
   [
     ({'model.denoiser.inner_unet.heads': 4}, 'denoiser.heads=2 there and 4'),
     ({'model.decoder.mlp_dim': 64}, 'decoder.mlp_dim=128 there and 64 here'),
-    ({'latents': ('text',)}, r"latents=\('color',\) there and \('text',\)"),
+    (
+      {'latents': ('voken', 'color'), 'data.vokens_from_pixels': True},
+      'first token of color=0 there and 8192 here',
+    ),
     ({'image_shapes': ((64, 64, 3), (32, 32, 3))}, 'not the lower resolutions'),
   ],
 )

@@ -9,6 +9,7 @@ from kaleido_jax.data import pipeline, records, store
 from kaleido_jax.data.example import Source
 from kaleido_jax.data.recipe import Recipe
 from kaleido_jax.latents import colors, named
+from kaleido_jax.latents.blobs import BLOBS
 from kaleido_jax.latents.boxes import BOXES
 from kaleido_jax.latents.latents import Kind
 from kaleido_jax.latents.tokens import Vocabulary
@@ -63,6 +64,7 @@ def kinds(data, latents: tuple[str, ...]) -> tuple[Kind, ...]:
   own = {
     'voken': Vokens(pieces=data.voken_codes, count=data.voken_count),
     'bbox': dataclasses.replace(BOXES, lines=data.box_lines),
+    'blob': dataclasses.replace(BLOBS, lines=data.box_lines),
   }
   return tuple(own.get(kind) or named(kind) for kind in latents)
 

@@ -16,6 +16,8 @@ from kaleido_jax.latents import words
 from kaleido_jax.latents.boxes import centres
 from kaleido_jax.latents.segments import LIMIT, Placed, check_range
 
+TURN = 15  # degrees between angles, where coordinates are on lines
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Blob:
@@ -50,6 +52,26 @@ class Blob:
     across = (y - self.yc) * math.cos(angle) - (x - self.xc) * math.sin(angle)
     r_major, r_minor = max(self.r_major, 1), max(self.r_minor, 1)
     return (along / r_major) ** 2 + (across / r_minor) ** 2 <= 1
+
+  def snapped(self, lines: int) -> 'Blob':
+    """With its centre on the nearest of so many lines, each way.
+
+    A radius is a number of half lines, and at least one, so that its diameter
+    is as coarse as the side of a box; angles are TURN apart.
+    """
+    step = LIMIT / lines
+
+    def nearest(value, step, least=0):
+      return min(round(max(round(value / step), least) * step), LIMIT)
+
+    return dataclasses.replace(
+      self,
+      xc=nearest(self.xc, step),
+      yc=nearest(self.yc, step),
+      r_major=nearest(self.r_major, step / 2, least=1),
+      r_minor=nearest(self.r_minor, step / 2, least=1),
+      theta=nearest(self.theta, TURN) % 180,
+    )
 
   def flip(self) -> 'Blob':
     return dataclasses.replace(

@@ -1,6 +1,7 @@
 """What the kinds measure: boxes, ellipses, colours, cells."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -133,3 +134,31 @@ def test_a_kind_with_lines_writes_the_nearest_of_them():
 
 def all_widths():
   return [Box(label='x', x1=0, y1=0, x2=x, y2=0) for x in range(1001)]
+
+
+@given(
+  st.builds(
+    lambda xc, yc, radii, theta: Blob(
+      label='x',
+      xc=xc,
+      yc=yc,
+      r_major=max(radii),
+      r_minor=min(radii),
+      theta=theta,
+    ),
+    *(st.integers(0, 1000),) * 2,
+    st.tuples(*(st.integers(0, 1000),) * 2),
+    st.integers(0, 179),
+  )
+)
+def test_a_blob_on_lines_is_near_to_where_it_was(blob):
+  kind = dataclasses.replace(blobs.BLOBS, lines=32)
+  (written,), problems = kind.parse(kind.encode((blob,)))
+  assert not problems
+  assert kind.encode((written,)) == kind.encode((blob,))
+  assert math.dist((blob.xc, blob.yc), (written.xc, written.yc)) <= 24
+  for name in ('r_major', 'r_minor'):
+    was, now = getattr(blob, name), getattr(written, name)
+    assert now >= 16 and abs(now - max(was, 16)) <= 8
+  turned = abs(blob.theta - written.theta)
+  assert min(turned, 180 - turned) <= 7

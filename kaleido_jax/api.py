@@ -102,7 +102,7 @@ class Kaleido:
     kept = prefix.number if prefix is not None and num == 1 else None
     texts = [text for text in prompts.several(prompt) for _ in range(num)]
     rows = [
-      self._row(text, _number(seed, kept, index))
+      self._row(text, prompts.number(seed, kept, index))
       for text, index in zip(texts, prompts.counted(texts), strict=True)
     ]
     return self._imagined(rows, sample, prefix)
@@ -139,7 +139,7 @@ class Kaleido:
     latents = [latents] if isinstance(latents, Latents) else list(latents)
     texts, latents = prompts.paired(texts, latents)
     rows = [
-      self._row(text, _number(seed, each.number, index), each)
+      self._row(text, prompts.number(seed, each.number, index), each)
       for text, each, index in zip(
         texts, latents, prompts.counted(texts), strict=True
       )
@@ -172,7 +172,9 @@ class Kaleido:
     rows = [self._row_of(each) for each in wanted]
     lacking = [row for row in rows if row.latents is None]
     imagined = iter(self._imagined(lacking, sample))
-    return [row.latents or next(imagined) for row in rows]
+    return [
+      next(imagined) if row.latents is None else row.latents for row in rows
+    ]
 
   def check(self, wanted: Sequence[Asked]) -> None:
     """Refuses what could not be drawn, before anything is."""
@@ -206,6 +208,7 @@ class Kaleido:
     """
     self._reader.agree(latents)
     edited = latents.replace(**edits)
+    self._reader.agree(edited)
     changed = [k for k in self.words.kinds if edited[k.name] != latents[k.name]]
     edited.validate(changed)
     if not imagine_later or not changed or changed[-1] is self.words.kinds[-1]:
@@ -222,9 +225,12 @@ class Kaleido:
   def recall(self, file: str | pathlib.Path) -> Asked:
     """How a PNG of ours came about; `draw([asked])` does it again.
 
-    To change something: `render(asked.prompt, asked.latents, guidance=7.0)`.
+    To change something: `render(asked.prompt, asked.latents,
+    **{**asked.settings, 'guidance': 7.0})`.
     """
-    return pictures.asked_of(pathlib.Path(file), self.words.kinds)
+    found = pictures.asked_of(pathlib.Path(file), self.words.kinds)
+    pictures.warn_of_another(found, self.name, self.step)
+    return found
 
   def save(
     self,
@@ -309,8 +315,8 @@ class Kaleido:
     self, text: str, number: tuple[int, int], latents: Latents | None = None
   ) -> Row:
     for name, value in zip(('seed', 'index'), number, strict=True):
-      if not 0 <= value < MOST[name]:
-        raise ValueError(f'{name}={value} is not within 0..{MOST[name] - 1}.')
+      if not 0 <= value < MOST[name] or value % 1:
+        raise ValueError(f'{name}={value} is no number of 0..{MOST[name] - 1}.')
     if latents is not None:
       self._reader.agree(latents)
     ids = prompts.ids(text, self.words, self.config.data.caption_length)
@@ -338,12 +344,3 @@ class Kaleido:
       watch(Glimpse(places, done, sample.steps, images))
 
     return show
-
-
-def _number(
-  seed: int | None, known: tuple[int, int] | None, index: int
-) -> tuple[int, int]:
-  """What a seed says; or else what latents remember; or else 0."""
-  if seed is None and known is not None:
-    return known
-  return seed or 0, index

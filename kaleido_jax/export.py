@@ -38,11 +38,19 @@ def run(
     raise ValueError(f'{workdir} is no folder here; say --out=FOLDER.')
   loaded = loading.load(workdir, jax.devices()[:1])
   folder = pathlib.Path(out or pathlib.Path(workdir) / 'export')
+  if (folder / 'checkpoints').exists():
+    raise ValueError(
+      f'{folder} is the workdir of a run, which would be hidden by its export; '
+      'say another --out.'
+    )
   if loaded.config.latents:
     joined(loaded.model, loaded.params)  # or say so before anything is written
   exported.write(str(folder), loaded.config, loaded.params, loaded.step)
-  if loaded.words.file not in tokens.EMBEDDED.values():
-    shutil.copy(loaded.words.file, folder / exported.VOCABULARY)
+  own = folder / exported.VOCABULARY
+  if loaded.words.file in tokens.EMBEDDED.values():
+    own.unlink(missing_ok=True)
+  elif not own.exists() or not own.samefile(loaded.words.file):
+    shutil.copy(loaded.words.file, own)
   size = (folder / exported.WEIGHTS).stat().st_size / 1e6
   logging.info('%s: step %d, %.1f MB', folder, loaded.step, size)
   if loaded.config.latents:

@@ -67,8 +67,9 @@ def write(
   }
   new = path / f'{WEIGHTS}.new'
   save_file(arrays, new, metadata={'step': str(step)})
-  new.replace(path / WEIGHTS)
+  # Weights make it an export: they come last.
   progress.replace(path / CONFIG, config.to_json(indent=2) + '\n')
+  new.replace(path / WEIGHTS)
 
 
 def read(folder: str, wanted: Any) -> tuple[dict[str, Any], int]:

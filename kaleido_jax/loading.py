@@ -135,16 +135,25 @@ def config_of(workdir: str) -> ConfigDict:
   own = pathlib.Path(folder) / exported.VOCABULARY
   if own.is_file():
     config.data.vocabulary = str(own)
-  try:
-    from configs import default
-
-    newer = default.get_config()
-  except (ImportError, AttributeError):  # installed, without configurations
+  newer = _newest()
+  if newer is None:
     return config
   for section in ('sample', 'evaluate'):
     _keep(newer[section], config.get(section, {}))
     config[section] = newer[section]
   return config
+
+
+def _newest() -> ConfigDict | None:
+  """What this version's own configs/ say; none is installed with it."""
+  try:
+    from configs import default
+  except ImportError:
+    return None
+  # Somebody else's folder of that name is none of ours.
+  ours = pathlib.Path(__file__).parents[1] / 'configs' / 'default.py'
+  same = pathlib.Path(default.__file__).resolve() == ours.resolve()
+  return default.get_config() if same else None
 
 
 def _keep(newer: ConfigDict, own: Any) -> None:

@@ -22,7 +22,10 @@ def asked(config: ConfigDict, changed: Mapping[str, Any]) -> ConfigDict:
   """
   sample = config.sample.copy_and_resolve_references()
   changed = {name: v for name, v in changed.items() if v is not None}
-  methods = set(changed.pop('methods', sample.methods))
+  methods = changed.pop('methods', sample.methods)
+  if isinstance(methods, str):
+    raise ValueError(f"methods={methods!r} is no list; say ('{methods}',).")
+  methods = set(methods)
   for name, value in changed.items():
     if name not in sample:
       raise ValueError(
@@ -53,12 +56,16 @@ def settings(
     return value.to_dict() if isinstance(value, ConfigDict) else value
 
   found = {name: chosen(name) for name in SETTINGS}
-  found['methods'] = sorted(chosen('methods'))
+  methods = set(chosen('methods'))
+  if 'methods' not in own:  # those of which it says something are meant
+    methods |= {n for n in steering.METHODS if own.get(n, False) is not False}
+  found['methods'] = sorted(methods)
   found |= {
     name: chosen(name) for name in found['methods'] if name in steering.METHODS
   }
-  if name := found.get('autoguidance', {}).get('weaker'):
-    found['autoguidance'] = {'weaker': loading.pinned(name)}
+  weaker = found.get('autoguidance')
+  if isinstance(weaker, Mapping) and weaker.get('weaker'):
+    found['autoguidance'] = {'weaker': loading.pinned(weaker['weaker'])}
   return found | {
     n: v for n, v in own.items() if n not in {*found, *steering.METHODS}
   }

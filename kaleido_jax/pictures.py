@@ -9,14 +9,17 @@ A person may edit the JSON and hand it back: what is wrong with it is said by
 line and field, and nothing is drawn.
 """
 
+import contextlib
 import json
 import os
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from absl import logging
 from jaxtyping import UInt8
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
@@ -52,9 +55,16 @@ def save(
   """Writes a PNG whole, or not at all."""
   info = PngImagePlugin.PngInfo()
   info.add_itxt(CHUNK, json.dumps(asked.to_json(), ensure_ascii=False))
-  new = _beside(path)
-  Image.fromarray(image).save(new, format='PNG', pnginfo=info)
-  new.replace(path)
+  write_png(path, image, info)
+
+
+def write_png(
+  path: pathlib.Path,
+  image: UInt8[np.ndarray, 'h w 3'],
+  info: PngImagePlugin.PngInfo | None = None,
+) -> None:
+  with _whole(path) as new:
+    Image.fromarray(image).save(new, format='PNG', pnginfo=info)
 
 
 def asked_of(path: pathlib.Path, kinds: Sequence[Kind]) -> Asked:
@@ -69,11 +79,21 @@ def asked_of(path: pathlib.Path, kinds: Sequence[Kind]) -> Asked:
       f'{path} does not say how it was drawn: it is no PNG of kaleido_jax, or '
       'another program has saved it since.'
     )
-  value = json.loads(text)
-  latents = value.pop('latents')
+  try:
+    value = json.loads(text)
+    latents = value.pop('latents')
+  except (ValueError, KeyError, AttributeError) as error:
+    raise ValueError(
+      f'{path}: another program has changed its text.'
+    ) from error
   asked = _asked(value, kinds, str(path), lambda field: '')
   if latents is None:
     return asked
+  names = [kind.name for kind in kinds]
+  if sorted(latents) != sorted(names):
+    raise ValueError(
+      f'{path} has latents {list(latents)}, but this model reads {names}.'
+    )
   found = {k.name: k.parse(latents.get(k.name, ''))[0] for k in kinds}
   latents = Latents(**found).numbered(asked.seed, asked.index)
   return asked._replace(latents=latents)
@@ -109,14 +129,31 @@ def read(path: pathlib.Path, kinds: Sequence[Kind]) -> list[Asked]:
 def write(path: pathlib.Path, asked: Sequence[Asked]) -> None:
   """A list that a person can read and edit."""
   text = json.dumps([a.to_json() for a in asked], indent=1, ensure_ascii=False)
-  new = _beside(path)
-  new.write_text(f'{text}\n')
-  new.replace(path)
+  with _whole(path) as new:
+    new.write_text(f'{text}\n', encoding='utf-8')
 
 
-def _beside(path: pathlib.Path) -> pathlib.Path:
+def warn_of_another(asked: Asked, model: str, step: int) -> None:
+  """Says so, if this is not the model that has drawn it."""
+  if asked.model and (asked.model, asked.step) != (model, step):
+    logging.warning(
+      '%r was drawn by %s, step %s; this is %s, step %s',
+      *(asked.prompt, asked.model, asked.step, model, step),
+    )
+
+
+@contextlib.contextmanager
+def _whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Where a file is written before it is whole, by this process alone."""
-  return path.with_name(f'{path.name}.{os.getpid()}.new')
+  # Containers that share a disk may all be process 1.
+  mine = f'{path.name}.{socket.gethostname()}.{os.getpid()}.new'
+  new = path.with_name(mine)
+  try:
+    yield new
+    new.replace(path)
+  except OSError as error:
+    new.unlink(missing_ok=True)
+    raise ValueError(f'{path} cannot be written: {error}.') from error
 
 
 def _entries(text: str) -> list[tuple[int, int, Any]]:
@@ -171,6 +208,9 @@ def _asked(value: Any, kinds: Sequence[Kind], where: str, line) -> Asked:
   settings = value.get('settings') or {}
   if not isinstance(settings, dict):
     refuse('settings', f'is {settings!r:.40}, which is no object')
+  methods = settings.get('methods', [])
+  if not isinstance(methods, list) or set(map(type, methods)) - {str}:
+    refuse('methods', f'is {methods!r:.40}, which is no list of names')
   latents = value.get('latents')
   if latents is not None:
     if not isinstance(latents, dict):

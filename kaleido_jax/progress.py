@@ -178,7 +178,7 @@ def read(folder: pathlib.Path) -> list[dict[str, Any]]:
 def replace(path: pathlib.Path, text: str) -> None:
   """Writes a file whole: what is killed leaves the old one."""
   new = path.with_name(f'{path.name}.new')
-  new.write_text(text)
+  new.write_text(text, encoding='utf-8')
   new.replace(path)
 
 

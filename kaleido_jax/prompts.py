@@ -51,10 +51,14 @@ def _of_csv(path: pathlib.Path, text: str) -> Iterator[str]:
     raise ValueError(
       f'{path} has the columns {rows.fieldnames}; one must be `prompt`.'
     )
-  for row in rows:
-    if not row['prompt']:
-      raise ValueError(f'{path}, line {rows.line_num}: there is no prompt.')
-    yield row['prompt']
+  _refuse_fields(path, 1, rows.fieldnames)
+  try:
+    for row in rows:
+      if not row['prompt']:
+        raise ValueError(f'{path}, line {rows.line_num}: there is no prompt.')
+      yield row['prompt']
+  except csv.Error as error:
+    raise ValueError(f'{path}, line {rows.line_num + 1}: {error}.') from error
 
 
 def _of_jsonl(path: pathlib.Path, text: str) -> Iterator[str]:
@@ -62,14 +66,26 @@ def _of_jsonl(path: pathlib.Path, text: str) -> Iterator[str]:
     if not line.strip():
       continue
     try:
-      prompt = json.loads(line)['prompt']
+      entry = json.loads(line)
+      prompt = entry['prompt']
     except (ValueError, KeyError, TypeError):
       prompt = None
     if not isinstance(prompt, str):
       raise ValueError(
         f'{path}, line {number}: {line[:60]!r} is no object with a `prompt`.'
       )
+    _refuse_fields(path, number, entry)
     yield prompt
+
+
+def _refuse_fields(path: pathlib.Path, line: int, names) -> None:
+  """What would change a picture elsewhere must not be passed over here."""
+  for name in ('seed', 'index', 'latents', 'settings'):
+    if name in names:
+      raise ValueError(
+        f'{path}, line {line}: there is no {name} in a list of prompts; a list '
+        'of pictures, as latents.json, has one (--latents).'
+      )
 
 
 def counted(texts: Sequence[str]) -> list[int]:
@@ -80,6 +96,15 @@ def counted(texts: Sequence[str]) -> list[int]:
     found.append(seen[text])
     seen[text] += 1
   return found
+
+
+def number(
+  seed: int | None, known: tuple[int, int] | None, index: int
+) -> tuple[int, int]:
+  """What a seed says; or else what latents remember; or else 0."""
+  if seed is None and known is not None:
+    return known
+  return seed or 0, index
 
 
 def paired(

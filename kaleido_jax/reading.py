@@ -4,6 +4,7 @@ What a person has made is refused with a sentence if the model could not read
 it; what the model itself has written is made such that it can.
 """
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -41,7 +42,7 @@ class Reader:
 
   def prefix(self, latents: Latents | None) -> Int32[np.ndarray, '1 _']:
     """The first kinds and the separator behind them, padded."""
-    if latents is None:
+    if not latents:  # None, or without any kind
       return generate.nothing(1)
     given = [kind for kind in self._kinds if kind in latents]
     if self._kinds[: len(given)] != list(latents):
@@ -72,7 +73,8 @@ class Reader:
       room = {n: max(v - (n in cut), 0) for n, v in room.items()}
 
   def _strange(self, text: str) -> str | None:
-    return HALF if HALF in text else self._words.strange(text)
+    half = [c for c in text if c == HALF or unicodedata.category(c) == 'Cs']
+    return half[0] if half else self._words.strange(text)
 
   def _refuse_strange(self, latents: Latents) -> None:
     for kind, string in latents.to_strings().items():

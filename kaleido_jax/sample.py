@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -54,11 +55,7 @@ def run(config: ConfigDict, *, workdir: str, **flags: Any) -> None:
   name = workdir if ':' in workdir else os.path.normpath(workdir)
   wanted = []
   for each in asked(request, kinds):
-    if each.model and (each.model, each.step) != (name, model.step):
-      logging.warning(
-        '%r was drawn by %s, step %s; this is %s',
-        *(each.prompt, each.model, each.step, model),
-      )
+    pictures.warn_of_another(each, name, model.step)
     own = options.settings(config.sample, each.settings, request.said)
     wanted.append(each._replace(settings=own, model=name, step=model.step))
   model.check(wanted)
@@ -116,11 +113,11 @@ def asked(request: Request, kinds: Sequence[Kind]) -> list[Asked]:
     if path.suffix.lower() == '.png':
       return [pictures.asked_of(path, kinds)]
     return pictures.read(path, kinds)
-  texts = list(request.prompt) or prompts.listed(pathlib.Path(request.prompts))
+  said = list(request.prompt) or prompts.listed(pathlib.Path(request.prompts))
+  texts = [text for text in said for _ in range(num)]
   return [
     Asked(text, seed=request.seed or 0, index=index)
-    for text in texts
-    for index in range(num)
+    for text, index in zip(texts, prompts.counted(texts), strict=True)
   ]
 
 
@@ -135,8 +132,10 @@ def default_folder(name: str, wanted: Sequence[Asked]) -> str:
 def _make(folder: pathlib.Path) -> None:
   try:
     folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      pass
   except OSError as error:
-    raise OSError(
+    raise ValueError(
       f'{folder} cannot be written to: {error}. Give another --out.'
     ) from error
 
@@ -175,5 +174,5 @@ def _finish(out: pathlib.Path, files, kinds) -> None:
   for file, each in zip(files[:SHOWN], drawn, strict=False):
     with Image.open(file) as image:
       tiles.append(sheet.Tile(np.asarray(image), each.prompt, each.latents))
-  Image.fromarray(sheet.draw(tiles)).save(out / 'sheet.png')
+  pictures.write_png(out / 'sheet.png', sheet.draw(tiles))
   logging.info('%d pictures; see %s', len(files), out / 'sheet.png')

@@ -31,6 +31,12 @@ def test_an_export_of_an_export_is_the_same(folder, tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_a_run_is_not_hidden_by_its_export(folder, tmp_path):
+  (tmp_path / 'checkpoints').mkdir()
+  with pytest.raises(ValueError, match='would be hidden by its export'):
+    export.run(small_models.config(), workdir=folder, out=str(tmp_path))
+
+
 def test_the_prior_writes_what_transformers_reads(folder, tmp_path):
   """The same scores, where captions stand behind the latents' tokens."""
   loaded = loading.load(folder, jax.devices()[:1])

@@ -35,6 +35,12 @@ def test_a_picture_remembers_how_it_came_about(tmp_path):
   (tmp_path / 'c.png').write_bytes(b'nothing')
   with pytest.raises(ValueError, match='is no picture'):
     pictures.asked_of(tmp_path / 'c.png', KINDS)
+  with pytest.raises(ValueError, match=r"but this model reads \['text'\]"):
+    pictures.asked_of(tmp_path / 'a.png', KINDS[:1])
+  (tmp_path / 'd.png').mkdir()
+  with pytest.raises(ValueError, match='d.png cannot be written'):
+    pictures.save(tmp_path / 'd.png', image, ASKED)
+  assert not list(tmp_path.glob('*.new'))
 
 
 def test_a_list_comes_back_and_one_entry_needs_no_list(tmp_path):
@@ -75,6 +81,7 @@ def test_a_list_comes_back_and_one_entry_needs_no_list(tmp_path):
       'line 2: blob is no kind of latent of this model',
     ),
     ('[{"prompt": "a",\n"latents": 3}]', 'line 2: latents is 3'),
+    ('[{"prompt": "a",\n"settings": {"methods": 3}}]', 'methods is 3, which'),
     ('[{"seed": 1},\n {"prompt": "b"}]', 'entry 0, line 1: prompt is None'),
     ('[{"prompt": "a",\n"seed": 4294967296}]', 'line 2: seed is 4294967296'),
   ],

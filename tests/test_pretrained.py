@@ -1,5 +1,6 @@
 """The model that ships with the package."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import small_runs
 from PIL import Image
 
+from configs import default
 from kaleido_jax import api, exported
 from kaleido_jax.data.shapes import seeing
 
@@ -28,6 +30,9 @@ def test_it_is_small_and_says_how_it_was_made(name):
   assert sum(file.stat().st_size for file in folder.iterdir()) < 25e6
   card = (folder / 'README.md').read_text()
   loaded = api.load(f'pretrained:{name}')
+  saved = json.loads((folder / exported.CONFIG).read_text())
+  for section in ('sample', 'evaluate'):  # an installed package has no other
+    assert {*saved[section]} == {*default.get_config()[section]}
   assert f'python -m kaleido_jax.main --config=configs/{name}.py' in card
   assert f'{loaded.step:,} steps' in card
 

@@ -1,5 +1,6 @@
 """What a model writes it can read again, whatever it is."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +40,20 @@ def test_what_it_could_not_read_is_refused(latents):
   reader = Reader('m', WORDS, {'text': 9, 'bbox': 9, 'color': 16})
   with pytest.raises(ValueError, match='longer than|vocabulary|15 ids'):
     reader.tokens(latents)
+
+
+def test_half_a_layout_is_filled_up():
+  words = Vocabulary('shapes', kinds=('layout',))
+  reader = Reader('m', words, {'layout': 200})
+  found = reader.latents('/'.join(['aa......'] * 6 + ['x']))
+  assert found.layout == ('aa......',) * 6 + ('........',) * 2
+  found.validate()
+  assert reader.latents(words.decode(reader.tokens(found))) == found
+
+
+def test_a_prefix_of_nothing_is_none():
+  reader = Reader('m', WORDS, {'text': 9, 'bbox': 9, 'color': 16})
+  np.testing.assert_array_equal(reader.prefix(Latents()), reader.prefix(None))
 
 
 def test_what_is_too_long_is_shortened_and_not_lost():

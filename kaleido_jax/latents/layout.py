@@ -39,7 +39,7 @@ class Layout:
     return '/'.join(value)
 
   def parse(self, string: str) -> tuple[tuple[str, ...], list[Problem]]:
-    """Keeps the rows that are rows."""
+    """Keeps the rows that are rows; there are eight, whatever is written."""
     rows, problems, at = [], [], 0
     for row in string.split('/'):
       why = _wrong(row)
@@ -48,7 +48,9 @@ class Layout:
       else:
         rows.append(row)
       at += len(row) + 1
-    return tuple(rows), problems + self._miscounted(rows)
+    problems += self._miscounted(rows)
+    rows += ['.' * GRID] * GRID
+    return tuple(rows[:GRID]), problems
 
   def check(self, value: tuple[str, ...]) -> list[Problem]:
     problems = [

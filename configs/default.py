@@ -193,7 +193,7 @@ def get_config() -> ConfigDict:
       train=dict(
         num_steps=400_000,
         log_every=100,
-        save_every=5_000,
+        save_every=1_000,
         keep=2,  # checkpoints; 0: all
         # What the averaged parameters do now and then: at the end, and every so
         # many steps (0: only at the end).

@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import secrets
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ class WandB:
         "installed: pip install wandb, or leave the field ''."
       ) from error
     path = folder / 'wandb_id.txt'
-    name = path.read_text() if path.exists() else self._wandb.util.generate_id()
+    name = path.read_text() if path.exists() else secrets.token_hex(4)
     path.write_text(name)
     self._run = self._wandb.init(
       project=config.train.wandb,

@@ -28,7 +28,7 @@ class Checkpoints:
     self, folder: str, *, keep: int | None = None, read_only: bool = False
   ):
     """Keeps the last `keep`, or all; of another's run, read only."""
-    self.folder = epath.Path(folder)
+    self.folder, self._writing = epath.Path(folder), False
     if not self.folder.is_absolute() and '://' not in str(folder):
       self.folder = self.folder.resolve()
     if not read_only:
@@ -59,7 +59,8 @@ class Checkpoints:
   def save(self, step: int, trees: Trees) -> None:
     """Copies to the host, then writes in the background.
 
-    What goes wrong with the writing is raised by the next save or `wait`.
+    What goes wrong with the writing is raised by `look`, by the next save, or
+    by `wait`.
     """
     with self._explained(step):
       items = {
@@ -68,6 +69,13 @@ class Checkpoints:
         if jax.tree.leaves(tree)  # Orbax refuses to save nothing
       }
       self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+      self._writing = True
+
+  def look(self) -> None:
+    """Raises what went wrong in the background; does not wait for it."""
+    if self._writing and not self._manager.is_saving_in_progress():
+      self._writing = False
+      self.wait()
 
   def wait(self) -> None:
     """Returns when everything is on disk."""
@@ -85,6 +93,8 @@ class Checkpoints:
         f'there is no complete checkpoint in {self.folder}. Train first, or '
         'give the --workdir of a run that has saved.'
       )
+    if step not in self.all():  # as when it was opened: a shared disk is late
+      self._manager.reload()
     if step not in self.all():
       raise FileNotFoundError(
         f'there is no checkpoint {step} in {self.folder}, only {self.all()}.'

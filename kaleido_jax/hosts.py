@@ -190,7 +190,7 @@ class Wires:
     """Says a line to whoever is on a wire."""
     self._leaving = True  # what is heard from now on is heard no more
     line = ' '.join(line.split())
-    for wire in self._wires:
+    for wire in list(self._wires):  # others take theirs off meanwhile
       with contextlib.suppress(OSError):
         wire.sendall(f'{line}\n'.encode())
     if line != BYE and first():

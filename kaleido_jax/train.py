@@ -117,6 +117,7 @@ def run(config: ConfigDict, *, workdir: str) -> None:
       report.advance(time.perf_counter() - started)
       state, metrics = step(state, arrays)
       tell(config, report, pending)
+      checkpoints.look()
       pending = count, metrics, batch.keys
       if count == first + 1:
         jax.block_until_ready(metrics)

@@ -62,6 +62,17 @@ class Trials:
       for name, value in found.items():
         share = 1 if name.startswith('sum/') else len(self._batches)
         totals[name] += value / share
+    if (
+      'prior_loss' in totals
+    ):  # of all tokens: batches have more of them or less
+      tokens, nats = (
+        sum(v for name, v in totals.items() if name.endswith(f'/{what}'))
+        for what in ('tokens', 'loss')
+      )
+      totals['prior_loss'] = nats / tokens
+      totals['loss'] = (
+        totals['diffusion_loss'] + self._config.eta * totals['prior_loss']
+      )
     readable = objective.readable(totals)
     return {f'held_out/{name}': value for name, value in readable.items()}
 

@@ -29,6 +29,10 @@ for flag in "$@"; do
   case $flag in
     --workdir=*) workdir=${flag#*=} ;;
     --config=*) config=${flag#*=} ;;
+    --workdir | --config)
+      echo "write $flag=... in one word" >&2
+      exit 2
+      ;;
   esac
 done
 if [[ -z $workdir ]]; then

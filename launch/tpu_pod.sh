@@ -4,8 +4,9 @@
 #   launch/tpu_pod.sh NAME ZONE --config=configs/imagenet.py --workdir=/mnt/nfs/run1
 #
 # Copies this repository to all hosts, installs it there, and starts it on all
-# of them; jax finds the others through the TPU's metadata. The workdir must be
-# a disk that all hosts share. After a failure it starts again from the last
+# of them; jax finds the others through the TPU's metadata. Where the hosts'
+# python3 is older than 3.11, uv brings a newer one. The workdir must be a disk
+# that all hosts share. After a failure it starts again from the last
 # checkpoint; three failures within ten minutes each are the end. Ctrl-C or
 # SIGTERM here let the run save and end.
 set -uo pipefail
@@ -27,7 +28,12 @@ gcloud compute tpus tpu-vm scp "$archive" "$name:kaleido_jax.tar.gz" \
   --zone="$zone" --worker=all || exit
 "${remote[@]}" --command='mkdir -p kaleido_jax && cd kaleido_jax &&
   tar -xzf ../kaleido_jax.tar.gz &&
-  python3 -m venv .venv && .venv/bin/pip install -q -e ".[tpu]"' || exit
+  if python3 -c "import sys, venv; sys.exit(sys.version_info < (3, 11))"; then
+    python3 -m venv .venv
+  else
+    python3 -m pip install -q --user uv &&
+      python3 -m uv venv -q --allow-existing --seed --python 3.12 .venv
+  fi && .venv/bin/pip install -q -e ".[tpu]"' || exit
 
 # Quoted once more, for the shell over there.
 command="cd kaleido_jax && exec .venv/bin/python -m kaleido_jax.main$(printf ' %q' "$@")"
@@ -44,7 +50,7 @@ while true; do
   [[ $told ]] && exit 75 # told between two starts
   started=$SECONDS
   # In a session of its own, or Ctrl-C would end ssh before the run has saved.
-  setsid "${remote[@]}" --command="$command" &
+  setsid "${remote[@]}" --command="$command" </dev/null &
   gcloud=$!
   wait "$gcloud"
   code=$?

@@ -37,6 +37,7 @@ CONTAINER = record(
   workingDir=TEXT,
   command=list_of(TEXT),
   args=list_of(TEXT),
+  env=list_of(record('name value', name=TEXT, value=TEXT)),
   ports=list_of(record('containerPort', containerPort=NUMBER)),
   resources=record('limits', requests=AMOUNTS, limits=AMOUNTS),
   volumeMounts=list_of(record('name mountPath', name=TEXT, mountPath=TEXT)),
@@ -52,6 +53,7 @@ POD = record(
       'name',
       name=TEXT,
       persistentVolumeClaim=record('claimName', claimName=TEXT),
+      emptyDir=record('', medium={'enum': ['', 'Memory']}),
     )
   ),
 )
@@ -132,6 +134,10 @@ def test_the_jobset_is_one_and_its_numbers_agree():
   assert codes['values'] == [train.TO_BE_CONTINUED]
   assert codes['containerName'] == container['name']
   assert container['command'] == ['python3', '-m', 'kaleido_jax.main']
+  mounts = {m['mountPath']: m['name'] for m in container['volumeMounts']}
+  (memory,) = (v for v in pod['volumes'] if 'emptyDir' in v)
+  assert memory['name'] == mounts['/dev/shm']
+  assert memory['emptyDir'] == {'medium': 'Memory'}
   mounted = container['volumeMounts'][0]['mountPath']
   assert any(a.startswith(f'--workdir={mounted}/') for a in container['args'])
   broken = json.loads(json.dumps(jobset).replace('backoffLimit', 'backofLimit'))

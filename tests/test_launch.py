@@ -119,6 +119,13 @@ def test_local_gives_up_after_three_failures_without_progress(fake, tmp_path):
   assert len(calls(tmp_path, 0)) == 5 and 'giving up' in said
 
 
+def test_local_reads_flags_of_one_word(fake):
+  done = subprocess.run(
+    [LAUNCH / 'local.sh', '2', '--workdir', 'x'], env=fake, capture_output=True
+  )
+  assert done.returncode == 2 and b'--workdir=... in one word' in done.stderr
+
+
 def test_local_does_not_repeat_a_mistake(fake, tmp_path):
   process = local(fake, tmp_path, [(2, False), (0, True)])
   said, _ = process.communicate(timeout=60)
@@ -214,7 +221,7 @@ def sbatch(fake, tmp_path, plan, **more):
 
 @pytest.mark.parametrize(
   'code, failures, again',
-  [(0, 0, False), (75, 99, True), (1, 3, True), (1, 9, False)],
+  [(0, 0, False), (2, 0, False), (75, 99, True), (1, 3, True), (1, 9, False)],
 )
 def test_slurm_requeues_what_is_not_done(fake, tmp_path, code, failures, again):
   # However often it was told to stop, or moved.
@@ -246,6 +253,22 @@ def test_slurm_outlives_the_signal_that_its_tasks_get(fake, tmp_path):
     os.kill(int(pid), signal.SIGTERM)
   process.communicate(timeout=30)
   assert (tmp_path / 'scontrol').exists()
+
+
+def test_slurm_leaves_alone_what_was_cancelled(fake, tmp_path):
+  later = str(int(time.time()) + 3600)
+  process = sbatch(fake, tmp_path, [('wait', False)], SLURM_JOB_END_TIME=later)
+  small_runs.wait_for(
+    lambda: all((tmp_path / f'waiting-{p}').exists() for p in range(2)), process
+  )
+  found = subprocess.run(
+    ['pgrep', '-P', str(process.pid)], capture_output=True, text=True
+  )
+  for pid in [process.pid, *map(int, found.stdout.split())]:
+    os.kill(pid, signal.SIGTERM)
+  process.communicate(timeout=30)
+  assert process.returncode == train.TO_BE_CONTINUED
+  assert not (tmp_path / 'scontrol').exists()
 
 
 def test_slurm_outside_the_repository_is_a_sentence(fake, tmp_path):

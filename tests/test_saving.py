@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -166,7 +167,9 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(tmp_path):
     checkpoints.wait()
     with pytest.raises(OSError, match='Make room .* complete .* is step 1'):
       checkpoints.save(2, tree(16))
-      checkpoints.wait()
+      for _ in range(300):  # as a run does after every step
+        checkpoints.look()
+        time.sleep(0.1)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     where = jax.tree.map(lambda leaf: place, tree(2))
     found = checkpoints.restore(checkpoint.abstract(tree(2), where))

@@ -36,6 +36,10 @@ def test_held_out_losses_are_of_the_averages_on_held_out_examples(points):
   tried, state = trial(points)
   told = tried.losses(state)
   assert told == tried.losses(state)  # the same noise every time
+  # Of all tokens, as perplexity is: the toy has one kind.
+  assert np.exp(told['held_out/prior_loss']) == pytest.approx(
+    told['held_out/perplexity/text'], rel=1e-6
+  )
   # Only the averages count.
   moved = jax.tree.map(lambda leaf: leaf + 1, state.trained)
   assert told == tried.losses(state._replace(trained=moved))

@@ -12,6 +12,7 @@ A process reads the parts that its devices hold. They need not be neighbours: on
 a torus the mesh follows the wires.
 """
 
+import multiprocessing
 import os
 import queue
 import signal
@@ -131,13 +132,21 @@ def settle(worker: int, num_workers: int) -> None:
   """In a worker: whatever asks jax for devices gets the CPU.
 
   SIGTERM may reach the whole group of processes: the trainer saves and ends,
-  for which it needs batches, and then its workers.
+  for which it needs batches, and then its workers. One that is killed closes
+  nothing, so they watch for its end.
   """
   del worker, num_workers
+  if trainer := multiprocessing.parent_process():
+    threading.Thread(target=_end_with, args=(trainer,), daemon=True).start()
   signal.signal(signal.SIGTERM, signal.SIG_IGN)
   os.environ['JAX_PLATFORMS'] = 'cpu'
   if 'jax' in sys.modules:
     sys.modules['jax'].config.update('jax_platforms', 'cpu')
+
+
+def _end_with(trainer) -> None:
+  trainer.join()
+  os._exit(0)
 
 
 def counted(found: Iterator[Batch], tally: Tally) -> Iterator[Batch]:

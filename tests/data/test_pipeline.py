@@ -1,8 +1,11 @@
 """Batches: a function of seed and step, and of nothing else."""
 
 import itertools
+import multiprocessing
 import os
+import pathlib
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -129,6 +132,39 @@ def test_workers_never_touch_an_accelerator(monkeypatch):
   assert {vocabulary.decode(row) for row in batch.arrays['ids']} == {
     'cpu False'
   }
+
+
+def feed(pipe) -> None:
+  """A trainer: says who its workers are, and reads no more."""
+  found = pipeline.batches(
+    Squares(), recipe(), batch_size=8, seed=3, num_workers=1
+  )
+  next(found)
+  pipe.send([child.pid for child in multiprocessing.active_children()])
+  time.sleep(60)
+
+
+def is_running(pid: int) -> bool:
+  """And not only remembered by whoever should have asked for its end."""
+  status = pathlib.Path(f'/proc/{pid}/stat')
+  return status.exists() and status.read_text().split(') ')[1][0] != 'Z'
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_workers_end_with_a_trainer_that_is_killed():
+  spawn = multiprocessing.get_context('spawn')
+  ours, theirs = spawn.Pipe()
+  trainer = spawn.Process(target=feed, args=(theirs,))
+  trainer.start()
+  assert ours.poll(120)
+  workers = ours.recv()
+  assert workers and all(map(is_running, workers))
+  trainer.kill()
+  trainer.join()
+  end = time.monotonic() + 20
+  while any(map(is_running, workers)) and time.monotonic() < end:
+    time.sleep(0.1)
+  assert not any(map(is_running, workers))
 
 
 def test_an_epoch_has_every_example_once_and_the_next_another_order():

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.shapes_right import placed
 from kaleido_jax import api
 from kaleido_jax.data.shapes import Shapes, drawing, wording
 from kaleido_jax.data.shapes.world import Facts
-from kaleido_jax.latents import Box, Latents, colors
+from kaleido_jax.latents import Blob, Box, Latents, colors
 from kaleido_jax.latents.segments import LIMIT
 from kaleido_jax.metrics.placed import box_iou
 from kaleido_jax.pictures import Asked
@@ -43,7 +44,7 @@ class Edit(NamedTuple):
   start: Start
   latents: Latents
   wanted: str  # the label of a thing, or a tone
-  box: Box | None = None
+  place: Box | Blob | None = None
 
 
 def starts(model: api.Kaleido, count: int) -> list[Start]:
@@ -71,29 +72,28 @@ def starts(model: api.Kaleido, count: int) -> list[Start]:
 
 
 def moved(model: api.Kaleido, start: Start, random: Random) -> Edit | None:
-  """A thing whose colour no other has lies elsewhere."""
-  boxes, lines = start.latents.boxes, model.config.data.box_lines
-  tints = [box.label.split()[0] for box in boxes]
+  """A thing whose colour no other has lies elsewhere: its box, or its blob."""
+  things, lines = placed(start.latents), model.config.data.box_lines
+  tints = [thing.label.split()[0] for thing in things]
   alone = [n for n, tint in enumerate(tints) if tints.count(tint) == 1]
-  if len(boxes) != len(start.told.things) or not alone:
+  if len(things) != len(start.told.things) or not alone:
     return None
   n = int(random.choice(alone))
   if any(thing.place for thing in start.said.things):
     return None
   free = [
     place
-    for place in _places(boxes[n], lines)
-    if math.dist(_middle(place), _middle(boxes[n])) >= FAR
-    and not any(box_iou(place, box) for m, box in enumerate(boxes) if m != n)
+    for place in _places(things[n], lines)
+    if math.dist(_middle(place), _middle(things[n])) >= FAR
+    and not any(_meet(place, other) for other in things if other != things[n])
   ]
   if not free:
     return None
-  box = free[random.integers(len(free))]
-  new = [box if m == n else other for m, other in enumerate(boxes)]
-  latents = model.edit(
-    start.caption, start.latents, boxes=new, imagine_later=True
-  )
-  return Edit(start, latents, box.label, box)
+  place = free[random.integers(len(free))]
+  new = [place if m == n else other for m, other in enumerate(things)]
+  edit = {'boxes' if isinstance(place, Box) else 'blobs': new}
+  latents = model.edit(start.caption, start.latents, imagine_later=True, **edit)
+  return Edit(start, latents, place.label, place)
 
 
 def recoloured(model: api.Kaleido, start: Start, random: Random) -> Edit | None:
@@ -149,14 +149,28 @@ def _another(tone: str, random: Random) -> str:
   return str(random.choice([t for t in drawing.GROUNDS if t != tone]))
 
 
-def _places(box: Box, lines: int) -> Iterator[Box]:
-  """A box of this size, wherever it fits in."""
-  width, height = box.x2 - box.x1, box.y2 - box.y1
+def _places(thing: Box | Blob, lines: int) -> Iterator[Box | Blob]:
+  """A thing of this size, wherever it fits in."""
   for x, y in itertools.product(range(0, LIMIT, LIMIT // lines), repeat=2):
-    if x + width <= LIMIT and y + height <= LIMIT:
-      there = dict(x1=x, y1=y, x2=x + width, y2=y + height)
-      yield dataclasses.replace(box, **there).snapped(lines)
+    if isinstance(thing, Blob):
+      low, high, there = thing.r_major, LIMIT - thing.r_major, dict(xc=x, yc=y)
+      fits = low <= min(x, y) and max(x, y) <= high
+    else:
+      right, below = x + thing.x2 - thing.x1, y + thing.y2 - thing.y1
+      there = dict(x1=x, y1=y, x2=right, y2=below)
+      fits = max(right, below) <= LIMIT
+    if fits:
+      yield dataclasses.replace(thing, **there).snapped(lines)
 
 
-def _middle(box: Box) -> tuple[float, float]:
-  return (box.x1 + box.x2) / 2, (box.y1 + box.y2) / 2
+def _middle(thing: Box | Blob) -> tuple[float, float]:
+  if isinstance(thing, Blob):
+    return thing.xc, thing.yc
+  return (thing.x1 + thing.x2) / 2, (thing.y1 + thing.y2) / 2
+
+
+def _meet(a: Box | Blob, b: Box | Blob) -> bool:
+  """Whether two may overlap."""
+  if isinstance(a, Blob):
+    return math.dist(_middle(a), _middle(b)) < a.r_major + b.r_major
+  return box_iou(a, b) > 0

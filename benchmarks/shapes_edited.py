@@ -1,15 +1,16 @@
 """How far an edit of latents reaches into the picture, for held-out scenes.
 
   python -m benchmarks.shapes_edited --workdir=pretrained:shapes
+  python -m benchmarks.shapes_edited --workdir=runs/shapes-blob
 
 Latents are imagined and drawn, then edited and drawn again from the same noise;
 the generator's own segmentation (`data/shapes/seeing.py`) says what is there.
 
-  box      a thing's box is moved by a quarter of the picture or more; what
-           comes later, the colours, is imagined again. IoU of the edited box
-           and that of what is seen in its colour; how much the background, out
-           of all boxes, changes, beside the same latents from other noise and
-           a fresh sample of the caption.
+  place    a thing's box, or blob, is moved by a quarter of the picture or
+           more; what comes later, the colours, is imagined again. IoU of the
+           edited place and that of what is seen in its colour; how much the
+           background, out of all places, changes, beside the same latents from
+           other noise and a fresh sample of the caption.
   text     another colour for a thing, or another tone for the background, where
            the caption leaves them open; the rest is imagined again. Share of
            pictures that show it.
@@ -20,6 +21,7 @@ the generator's own segmentation (`data/shapes/seeing.py`) says what is there.
 """
 
 import argparse
+import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -28,11 +30,12 @@ from PIL import Image
 
 from benchmarks import edits_of_shapes
 from benchmarks.edits_of_shapes import Edit, Start
+from benchmarks.shapes_right import placed
 from kaleido_jax import api, sheet
 from kaleido_jax.data.shapes import seeing
-from kaleido_jax.latents import Box, Latents
+from kaleido_jax.latents import Blob, Box, Latents
 from kaleido_jax.latents.segments import LIMIT
-from kaleido_jax.metrics.placed import box_iou
+from kaleido_jax.metrics.placed import blob_iou, box_iou
 from kaleido_jax.pictures import Asked
 
 
@@ -79,18 +82,18 @@ class Bench:
       ]
 
 
-def boxes(bench: Bench, some: Sequence[Start], count: int) -> None:
+def places(bench: Bench, some: Sequence[Start], count: int) -> None:
   edits = bench.edits(edits_of_shapes.moved, some)[:count]
   old, new = bench.before(edits), bench.after(edits)
-  bench.look('box', edits, old, new)
+  bench.look('place', edits, old, new)
   noise = bench.after(edits, seed=1)
   fresh, latents = bench.afresh([edit.start.caption for edit in edits])
   print(
-    f'box: {len(edits)} edits, {iou(new, edits)}; background changes by '
+    f'place: {len(edits)} edits, {iou(new, edits)}; background changes by '
     f'{change(old, new, edits):.1f} grey levels, from other noise by '
     f'{change(new, noise, edits):.1f}, a fresh sample is '
-    f'{change(old, fresh, edits, latents):.1f} away; unedited boxes '
-    f'{iou(old, [e._replace(box=_of(e.start.latents, e)) for e in edits])}',
+    f'{change(old, fresh, edits, latents):.1f} away; unedited '
+    f'{iou(old, [e._replace(place=_of(e.start.latents, e)) for e in edits])}',
     flush=True,
   )
 
@@ -132,7 +135,7 @@ def noises(bench: Bench, some: Sequence[Start], count: int) -> None:
     for name, drawn in (('one', one), ('eight', eight)):
       for picture in drawn:
         there = labels(picture)
-        share[name] += [box.label in there for box in first.boxes]
+        share[name] += [thing.label in there for thing in placed(first)]
         tone[name].append(seeing.tone(picture) == start.told.tone)
   print(
     f'noise: {count} captions; of what their latents name eight noises show '
@@ -148,19 +151,22 @@ def labels(picture: np.ndarray) -> list[str]:
 
 
 def iou(pictures: np.ndarray, edits: Sequence[Edit]) -> str:
-  """Of the wanted box and the largest thing of its colour; 0 without any."""
+  """Of the wanted place and the largest thing of its colour; 0 without any."""
   found = []
   for picture, edit in zip(pictures, edits, strict=True):
     seen = seeing.largest(picture, edit.wanted.split()[0])
-    found.append(box_iou(seen.box, edit.box) if seen else 0.0)
+    if isinstance(edit.place, Blob):
+      found.append(blob_iou(seen.blob, edit.place) if seen else 0.0)
+    else:
+      found.append(box_iou(seen.box, edit.place) if seen else 0.0)
   return (
     f'mean IoU {np.mean(found):.3f} (median {np.median(found):.3f}, above .5 '
     f'{np.mean(np.greater(found, 0.5)):.1%})'
   )
 
 
-def _of(latents: Latents, edit: Edit) -> Box:
-  return next(box for box in latents.boxes if box.label == edit.wanted)
+def _of(latents: Latents, edit: Edit) -> Box | Blob:
+  return next(t for t in placed(latents) if t.label == edit.wanted)
 
 
 def change(
@@ -176,23 +182,30 @@ def change(
   difference = np.abs(a.astype(np.float32) - b).mean(-1)
   found = []
   for n, (levels, edit) in enumerate(zip(difference, edits, strict=True)):
-    there = [*edit.start.latents.boxes, *edit.latents.boxes]
-    there += others[n].boxes if others else []
-    masks = [_wider(box).mask(*levels.shape) for box in there]
+    there = [*placed(edit.start.latents), *placed(edit.latents)]
+    there += placed(others[n]) if others else ()
+    masks = [_wider(thing).mask(*levels.shape) for thing in there]
     found.append(levels[~np.any(masks, 0)].mean())
   return float(np.nanmean(found))
 
 
-def _wider(box: Box) -> Box:
+def _wider(thing: Box | Blob) -> Box | Blob:
   """With the edge, which belongs to the thing as well."""
   line = LIMIT // 32
-  return Box(
-    label=box.label,
-    x1=max(box.x1 - line, 0),
-    y1=max(box.y1 - line, 0),
-    x2=min(box.x2 + line, LIMIT),
-    y2=min(box.y2 + line, LIMIT),
-  )
+  if isinstance(thing, Blob):
+    # Corners and points of a thing lie out of its ellipse.
+    wider = {
+      name: min(getattr(thing, name) * 5 // 4 + line, LIMIT)
+      for name in ('r_major', 'r_minor')
+    }
+  else:
+    wider = dict(
+      x1=max(thing.x1 - line, 0),
+      y1=max(thing.y1 - line, 0),
+      x2=min(thing.x2 + line, LIMIT),
+      y2=min(thing.y2 + line, LIMIT),
+    )
+  return dataclasses.replace(thing, **wider)
 
 
 def main() -> None:
@@ -208,7 +221,7 @@ def main() -> None:
   # Not every start can be edited in every way.
   some = edits_of_shapes.starts(model, 3 * args.count)
   print(f'{model}, guidance {args.guidance:g}', flush=True)
-  boxes(bench, some, args.count)
+  places(bench, some, args.count)
   words(bench, some, args.count)
   tones(bench, 'text', edits_of_shapes.toned, some, args.count)
   tones(bench, 'colours', edits_of_shapes.swatched, some, args.count)

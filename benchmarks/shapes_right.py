@@ -12,7 +12,7 @@ workdir.
 """
 
 import argparse
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -20,6 +20,7 @@ from PIL import Image
 from kaleido_jax import api, exported, sheet
 from kaleido_jax.data.shapes import Shapes, seeing, wording
 from kaleido_jax.data.shapes.world import Facts
+from kaleido_jax.latents import Latents
 from kaleido_jax.pictures import Asked
 
 FIT = 0.6  # an outline that fits worse is a blob
@@ -45,17 +46,22 @@ def captions(count: int) -> list[Facts]:
   return found
 
 
-def judge(said: Facts, picture: np.ndarray, latents: Any) -> Verdict:
+def judge(said: Facts, picture: np.ndarray, latents: Latents) -> Verdict:
   seen = [s for s in seeing.things(picture) if s.fit >= FIT]
   there = {(s.shape, s.colour) for s in seen}
-  boxes = {box.label for box in getattr(latents, 'boxes', ())}
+  labels = {thing.label for thing in placed(latents)}
   return Verdict(
     count=len(said.things),
     named=[(thing.shape, thing.colour) in there for thing in said.things],
     extra=len(seen) > len(said.things),
-    told=bool(boxes)
-    and all(wording.label(thing) in boxes for thing in said.things),
+    told=bool(labels)
+    and all(wording.label(thing) in labels for thing in said.things),
   )
+
+
+def placed(latents: Latents) -> tuple:
+  """The boxes that there are, or the blobs."""
+  return getattr(latents, 'boxes', None) or getattr(latents, 'blobs', ())
 
 
 def measure(

@@ -12,7 +12,8 @@ step 12,057: see kaleido_jax/pretrained/shapes/README.md. The variant has 30.5 %
 right after 11,924 steps (44 % of those of one thing). After 20,000 steps: not
 measured.
 
-Variant: configs/shapes.py:mdm is the baseline without latents.
+Variants: configs/shapes.py:mdm is the baseline without latents; :blob has
+ellipses in place of boxes.
 """
 
 from ml_collections import ConfigDict
@@ -29,11 +30,13 @@ def get_config(variant: str = '') -> ConfigDict:
     vocabulary='shapes',
     box_lines=32,  # so each of 33 numbers is often seen, and is a word
   )
-  config.data.lengths.update(text=24, bbox=39, color=16)
+  config.data.lengths.update(text=24, bbox=39, blob=48, color=16)
   for part in ('encoder', 'decoder'):
     config.model[part].vocab_size = 1152  # 640 pieces of text, 512 colours
-  if variant == 'mdm':
+  variants = default.chosen(variant, ('mdm', 'blob'))
+  default.one_of(variants, 'mdm', 'blob')
+  if 'mdm' in variants:
     config.latents = ()
-  elif variant:
-    raise ValueError(f"variant {variant!r} is not 'mdm'.")
+  if 'blob' in variants:
+    config.latents = ('text', 'blob', 'color')
   return config

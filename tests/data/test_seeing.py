@@ -38,17 +38,20 @@ def test_things_are_told_from_left_to_right():
   assert checked >= 10
 
 
-def test_things_are_where_their_boxes_are():
-  source = Shapes(size=32, split='test', kinds=('bbox',))
-  shared = []
+def test_things_are_where_their_boxes_and_blobs_are():
+  source = Shapes(size=32, split='test', kinds=('bbox', 'blob'))
+  boxes, blobs = [], []
   for index in range(40):
     example = source[index]
-    seen = {s.box.label: s.box for s in seeing.things(example.image)}
-    for box in example.latents.boxes:
+    seen = {s.box.label: s for s in seeing.things(example.image)}
+    for box, blob in zip(
+      example.latents.boxes, example.latents.blobs, strict=True
+    ):
       if box.label in seen:
-        shared.append(placed.box_iou(seen[box.label], box))
-  assert len(shared) > 50
-  assert np.mean(shared) > 0.85
+        boxes.append(placed.box_iou(seen[box.label].box, box))
+        blobs.append(placed.blob_iou(seen[box.label].blob, blob))
+  assert len(boxes) > 50
+  assert np.mean(boxes) > 0.85 and np.mean(blobs) > 0.85
 
 
 def test_the_tone_of_the_background_is_seen():

@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt8
 from scipy import ndimage
 
 from kaleido_jax.data.shapes import drawing, outlines
-from kaleido_jax.latents import Box, boxes
+from kaleido_jax.latents import Blob, Box, blobs, boxes
 
 LEAST = 0.012  # of the picture: what is smaller is no thing
 ANGLES = range(-40, 41, 8)  # degrees: whatever `scenes` tilts, and some more
@@ -33,6 +33,7 @@ class Seen(NamedTuple):
   colour: str
   fit: float
   box: Box
+  blob: Blob
 
 
 def things(image: UInt8[np.ndarray, 'size size 3']) -> list[Seen]:
@@ -44,8 +45,9 @@ def things(image: UInt8[np.ndarray, 'size size 3']) -> list[Seen]:
   for mask, colour in _parts(cover, tint):
     shown = np.where(mask, cover, 0)
     shape, fit, x = _fitted(shown)
-    box = boxes.around(f'{colour} {shape}', shown >= 0.5)
-    found.append((x, Seen(shape, colour, fit, box)))
+    label, inside = f'{colour} {shape}', shown >= 0.5
+    place = boxes.around(label, inside), blobs.fit(label, inside)
+    found.append((x, Seen(shape, colour, fit, *place)))
   return [seen for _, seen in sorted(found, key=lambda pair: pair[0])]
 
 

@@ -123,7 +123,8 @@ class Kaleido:
       latents: None: they are imagined first, for the same numbers.
       seed: of the noise: those of a prompt are its numbers 0, 1, 2, ... None:
         the number that latents remember; or, if they do not, seed 0.
-      watch: is shown what there is, every few steps.
+      watch: is shown what there is, every few steps; the last of
+        `seen.images()` is the inner network's, of few pixels and early.
       changed: fields of config.sample: guidance=4.0, steps=50, solver='ddim';
         and guidance methods by name, with those of their numbers that differ:
         cads=True, interval={'low': 0.3}; False is without.

@@ -225,6 +225,22 @@ def test_a_line_of_the_contract_runs(folder, tmp_path):
   np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
+def test_a_second_process_compiles_no_large_program(folder, tmp_path):
+  cache = tmp_path / 'cache'
+  found = []
+  for name, prompt in (('a', 'a star'), ('b', 'a red circle')):
+    asked = [f'--workdir={folder}', f'--prompt={prompt}']
+    done = call(
+      *(*asked, f'--out={tmp_path / name}'),
+      JAX_COMPILATION_CACHE_DIR=str(cache),
+      JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0.5',
+    )
+    assert done.returncode == 0, done.stderr
+    found.append({path.name for path in cache.glob('*-cache')})
+  assert found[0] and found[1] == found[0]
+
+
 def test_what_is_not_of_sampling_is_refused(folder):
   done = call(f'--workdir={folder}', '--prompt=a', '--config.seed=3')
   assert done.returncode == 2 and 'stays as it was trained' in done.stderr
@@ -252,11 +268,11 @@ def test_a_run_before_its_first_save_is_a_sentence(folder, tmp_path, saved):
   assert not (tmp_path / 'o').exists()
 
 
-def call(*flags):
+def call(*flags, **more: str):
   return subprocess.run(
     [sys.executable, '-m', 'kaleido_jax.main', '--mode=sample', *flags],
     cwd=small_runs.ROOT,
-    env=small_runs.environment(devices=1),
+    env=small_runs.environment(1, **more),
     capture_output=True,
     text=True,
     timeout=300,

@@ -58,7 +58,7 @@ def settings(
   found = {name: chosen(name) for name in SETTINGS}
   methods = set(chosen('methods'))
   if 'methods' not in own:  # those of which it says something are meant
-    methods |= {n for n in steering.METHODS if own.get(n, False) is not False}
+    methods |= {n for n in steering.METHODS if own.get(n) not in (None, False)}
   found['methods'] = sorted(methods)
   found |= {
     name: chosen(name) for name in found['methods'] if name in steering.METHODS

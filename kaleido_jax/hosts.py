@@ -65,9 +65,14 @@ def joined(
     time.sleep(2)
     said = explain(error) or ''.join(traceback.format_exception(error))
     print(said, file=sys.stderr, flush=True)
-    wires.tell(f'{_name()} failed: {type(error).__name__}: {error}')
+    code = exit_code(error)
+    # A mistake is everybody's, or launchers would repeat it.
+    wires.tell(
+      f'{_name()} failed: {type(error).__name__}: {error}',
+      LOST if code == 1 else code,
+    )
     # To leave politely is to wait for the others, who wait for us.
-    os._exit(exit_code(error))
+    os._exit(code)
   wires.tell(BYE)
 
 
@@ -152,8 +157,9 @@ class Told:
 class Wires:
   """From every process to process 0, and what is heard on them.
 
-  A line is a sentence about a process that failed; `bye` is the end of a run
-  that went well. A closed wire without a line is a process that was killed.
+  A line is the exit code of those who hear it, and a sentence about a process
+  that failed; `bye` is the end of a run that went well. A closed wire without a
+  line is a process that was killed.
   """
 
   def __init__(self):
@@ -186,10 +192,11 @@ class Wires:
     wire.sendall(f'{token} {_name()}\n'.encode())
     _in_background(self._listen, wire, wire.makefile(), name)
 
-  def tell(self, line: str) -> None:
+  def tell(self, line: str, code: int = LOST) -> None:
     """Says a line to whoever is on a wire."""
     self._leaving = True  # what is heard from now on is heard no more
-    line = ' '.join(line.split())
+    if line != BYE:
+      line = f'{code} {" ".join(line.split())}'
     for wire in list(self._wires):  # others take theirs off meanwhile
       with contextlib.suppress(OSError):
         wire.sendall(f'{line}\n'.encode())
@@ -225,10 +232,11 @@ class Wires:
       return
     # At once, and not through logging, whose lock others may hold: if it is
     # process 0 that is gone, jax aborts this one within milliseconds.
-    line = line or f'{name} is gone: it was killed, or its machine was lost'
-    os.write(2, f'{line}. {_name()} ends too.\n'.encode())
-    self.tell(line)
-    os._exit(LOST)
+    code, _, said = line.partition(' ') if line else (LOST, '', '')
+    said = said or f'{name} is gone: it was killed, or its machine was lost'
+    os.write(2, f'{said}. {_name()} ends too.\n'.encode())
+    self.tell(said, int(code))
+    os._exit(int(code))
 
 
 def _notice_dead_hosts(wire: socket.socket) -> None:

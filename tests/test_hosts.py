@@ -15,12 +15,12 @@ import small_runs
 
 from kaleido_jax import checkpoint, hosts, main, train
 
-# Adds up over all devices, without end. Process 1 may be told to fail.
+# Adds up over all devices, without end. One may be told to fail, with a code.
 TOGETHER = """
 import sys, time
 from kaleido_jax import hosts
-coordinator, process, fails = sys.argv[1:]
-with hosts.joined(coordinator, 2, int(process)):
+coordinator, process, fails, code = sys.argv[1:]
+with hosts.joined(coordinator, 2, int(process), exit_code=lambda _: int(code)):
   from jax.experimental import multihost_utils
   for count in range(10_000):
     multihost_utils.sync_global_devices('again')
@@ -53,10 +53,12 @@ def address() -> str:
     return f'localhost:{server.getsockname()[1]}'
 
 
-def together(fails: str = 'none'):
+def together(fails: str = 'none', code: int = 1):
   coordinator = address()
   return [
-    small_runs.start(['-c', TOGETHER, coordinator, str(p), fails], devices=1)
+    small_runs.start(
+      ['-c', TOGETHER, coordinator, str(p), fails, str(code)], devices=1
+    )
     for p in range(2)
   ]
 
@@ -116,13 +118,17 @@ def test_who_is_left_names_the_process_that_was_killed(lost):
   killed.communicate()
 
 
-@pytest.mark.parametrize('failed', [0, 1])
-def test_an_error_of_one_process_ends_the_others_with_its_words(failed):
-  processes = together(fails=str(failed))
+@pytest.mark.parametrize(
+  'failed, code, others', [(0, 1, hosts.LOST), (1, 2, main.MISTAKE)]
+)
+def test_an_error_of_one_process_ends_the_others_with_its_words(
+  failed, code, others
+):
+  processes = together(fails=str(failed), code=code)
   said = [process.communicate(timeout=60)[0] for process in processes]
-  assert processes[failed].returncode == 1
+  assert processes[failed].returncode == code
   assert 'Traceback (most recent' in said[failed]
-  assert processes[1 - failed].returncode == hosts.LOST, said
+  assert processes[1 - failed].returncode == others, said
   sentence = rf'process {failed} of 2 .* failed: ValueError: the data of this'
   assert re.search(sentence, said[1 - failed])
 
@@ -130,7 +136,7 @@ def test_an_error_of_one_process_ends_the_others_with_its_words(failed):
 def test_a_mistake_of_the_user_is_a_sentence_in_each_process(tmp_path):
   for process in two(tmp_path, devices=1, **{'data.batch_size': 15}):
     told, _ = process.communicate(timeout=120)
-    assert process.returncode in (main.MISTAKE, hosts.LOST)
+    assert process.returncode == main.MISTAKE, told
     assert 'batch_size=15 is not divisible by 2' in told
     assert 'Traceback' not in told
 

@@ -13,7 +13,17 @@ right after 11,924 steps (44 % of those of one thing). After 20,000 steps: not
 measured.
 
 Variants: configs/shapes.py:mdm is the baseline without latents; :blob has
-ellipses in place of boxes.
+ellipses in place of boxes. Begun with the model that ships, 40 minutes give one
+whose blobs can be moved:
+
+  python -m kaleido_jax.main --config=configs/shapes.py:blob \\
+    --config.init.run=pretrained:shapes --config.train.num_steps=2600 \\
+    --config.optimizer.cooldown_steps=900
+  python -m benchmarks.shapes_edited --workdir=runs/shapes-blob
+
+Over 200 edits the thing that is seen and the moved blob have a mean IoU of .73
+(median .80; unedited .75); the background changes by 4.3 grey levels, from
+other noise by 9.3, to a fresh sample by 81.8 (guidance 4, 2026-11-22).
 """
 
 from ml_collections import ConfigDict

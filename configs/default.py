@@ -303,7 +303,12 @@ def small(config: ConfigDict) -> None:
     num_threads=1,
     batch_size=32,
   )
-  config.optimizer.update(learning_rate=1e-3, warmup_steps=200, ema_decay=0.998)
+  config.optimizer.update(
+    learning_rate=1e-3,
+    warmup_steps=200,
+    cooldown_steps=4_000,  # outlines are sharper for it
+    ema_decay=0.998,
+  )
   config.train.update(
     num_steps=20_000,
     log_every=100,

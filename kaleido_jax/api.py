@@ -40,7 +40,7 @@ Pictures = UInt8[np.ndarray, 'n h w 3'] | Float[np.ndarray, 'n d']
 
 
 def load(workdir: str, *, batch_size: int = 8) -> 'Kaleido':
-  """A run's averages, an export, or `pretrained:NAME`.
+  """A run's averages, an export, or `pretrained:NAME`; here or in a bucket.
 
   batch_size: how many pictures are drawn at once on a device, at most.
   """

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+WANDB_ID = 'wandb_id.txt'
+
 
 def chosen(config: Any, folder: pathlib.Path) -> list[Any]:
   """The boards that `config.train` asks for."""
@@ -26,7 +28,7 @@ class WandB:
         f'config.train.wandb={config.train.wandb!r}, but wandb is not '
         "installed: pip install wandb, or leave the field ''."
       ) from error
-    path = folder / 'wandb_id.txt'
+    path = folder / WANDB_ID
     name = path.read_text() if path.exists() else secrets.token_hex(4)
     path.write_text(name)
     self._run = self._wandb.init(

@@ -9,7 +9,6 @@ process died is not seen, and is swept away by the next run.
 
 import contextlib
 import functools
-import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -146,8 +145,14 @@ class Checkpoints:
 
 def has_saved(workdir: str) -> bool:
   """Whether a run has a checkpoint; what a kill has left of one is none."""
-  found = (pathlib.Path(workdir) / 'checkpoints').glob('[0-9]*')
-  return any(path.name.isdigit() for path in found)
+  folder = epath.Path(workdir) / 'checkpoints'
+  if not folder.exists():
+    return False
+  # In a bucket nothing can be renamed: one that is not complete has its name.
+  return any(
+    path.name.isdigit() and ocp.utils.is_checkpoint_finalized(path)
+    for path in folder.iterdir()
+  )
 
 
 def _is_storage(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ Written in bfloat16, a quarter of a checkpoint's averages and moments; read back
 as float32. What ships in the package as `pretrained:NAME` is such a folder.
 """
 
+import functools
 import pathlib
 import re
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.flax import save_file
 
-from kaleido_jax import progress
+from kaleido_jax import bucket, progress
 
 WEIGHTS, CONFIG = 'weights.safetensors', 'config.json'
 VOCABULARY = 'spiece.model'  # where it is no part of this package
@@ -28,7 +29,12 @@ PRETRAINED = pathlib.Path(__file__).parent / 'pretrained'
 
 
 def folder_of(workdir: str) -> str:
-  """Where `pretrained:NAME` is; any other workdir is where it says."""
+  """Where `pretrained:NAME` is; any other workdir is where it says.
+
+  Of gs://BUCKET/NAME an export is fetched, since safetensors reads local files.
+  """
+  if bucket.is_url(workdir):
+    return _fetched(workdir)
   scheme, _, name = workdir.partition(':')
   if scheme != 'pretrained':
     return workdir
@@ -41,9 +47,16 @@ def folder_of(workdir: str) -> str:
   return str(PRETRAINED / name)
 
 
+@functools.cache
+def _fetched(url: str) -> str:
+  if not (bucket.at(url) / WEIGHTS).exists():
+    return url  # a run, if anything
+  return str(bucket.fetch(url, (CONFIG, VOCABULARY, WEIGHTS)))
+
+
 def home(workdir: str) -> pathlib.Path:
-  """Where results of a run go; what ships in the package is not written to."""
-  if workdir.partition(':')[0] != 'pretrained':
+  """Where results go: in a run, unless that is in the package or elsewhere."""
+  if not bucket.is_url(workdir) and workdir.partition(':')[0] != 'pretrained':
     return pathlib.Path(workdir)
   return pathlib.Path('runs') / re.sub('[^a-zA-Z0-9]+', '-', workdir)
 

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from kaleido_jax import (
   boards,
+  bucket,
   checkpoint,
   flops,
   hosts,
@@ -44,6 +45,9 @@ TO_BE_CONTINUED = 75
 BINDING = ('model.', 'latents', 'image_shapes', *origins.MEANING)
 PLACING = ('seed', 'data.batch_size', 'data.source', 'data.split')
 
+# What a run goes on with, beside its checkpoints.
+KEPT = ('config.json', progress.METRICS, boards.WANDB_ID)
+
 
 def run(config: ConfigDict, *, workdir: str) -> None:
   """Trains up to config.train.num_steps."""
@@ -53,7 +57,8 @@ def run(config: ConfigDict, *, workdir: str) -> None:
   sharding.check_batch(
     config.data.batch_size, mesh, config.optimizer.accumulate
   )
-  folder = open_workdir(config, workdir)
+  place = bucket.Folder(workdir, KEPT if hosts.first() else ())
+  folder = open_workdir(config, workdir, place.here)
   model = kaleido.from_config(config)
   shapes, where = states.shardings(config, model, mesh)
   params = kaleido.join(shapes.trained, shapes.frozen)
@@ -65,9 +70,7 @@ def run(config: ConfigDict, *, workdir: str) -> None:
     told = hosts.Told()
     stack.callback(told.close)
     checkpoints = stack.enter_context(
-      checkpoint.Checkpoints(
-        str(folder / 'checkpoints'), keep=config.train.keep
-      )
+      checkpoint.Checkpoints(place.checkpoints, keep=config.train.keep)
     )
     saved = hosts.agreed(checkpoints.latest())
     if saved is None:
@@ -87,6 +90,7 @@ def run(config: ConfigDict, *, workdir: str) -> None:
       flops=flops.per_example(config),
       boards=boards.chosen(config, folder) if hosts.first() else [],
     )
+    stack.callback(place.push)
     stack.callback(report.close)
     window = profile.Window(config, folder)
     stack.callback(window.close)
@@ -135,9 +139,11 @@ def run(config: ConfigDict, *, workdir: str) -> None:
         if count == end or _due(config.train.measure_every, count):
           report.write(count, trial.losses(state))
         if stop or _due(config.train.save_every, count):
+          place.push()
           save(checkpoints, state)
         if showing and trial.captions and not told_to_stop:
           report.picture(count, trial.drawn(state))
+          place.push()
         report.restart_clock(count)
       if stop:
         break
@@ -165,13 +171,14 @@ def _showing(every: int, count: int) -> bool:
   return _due(every, count) or count in halves
 
 
-def open_workdir(config: ConfigDict, workdir: str) -> pathlib.Path:
-  """The run's folder, with its configuration; refuses another model's."""
-  if '://' in workdir:
-    raise ValueError(
-      f'workdir={workdir} is not on this machine; give a local folder.'
-    )
-  folder = pathlib.Path(workdir)
+def open_workdir(
+  config: ConfigDict, workdir: str, here: pathlib.Path | None = None
+) -> pathlib.Path:
+  """The run's folder, with its configuration; refuses another model's.
+
+  `here` is where its small files are, if not in it.
+  """
+  folder = here or pathlib.Path(workdir)
   path = folder / 'config.json'
   text = config.to_json(indent=2) + '\n'
   # A run that never saved a step binds nobody.
@@ -179,7 +186,7 @@ def open_workdir(config: ConfigDict, workdir: str) -> pathlib.Path:
     changed = differences(json.loads(path.read_text()), json.loads(text))
     if other := [line for line in changed if line.startswith(BINDING)]:
       raise ValueError(
-        f'{folder} holds a run of another model: {"; ".join(other)}. Go on '
+        f'{workdir} holds a run of another model: {"; ".join(other)}. Go on '
         'with its configuration, or give another --workdir.'
       )
     if moved := [line for line in changed if line.startswith(PLACING)]:

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Trains on a Cloud TPU pod slice, one process per host:
 #
-#   launch/tpu_pod.sh NAME ZONE --config=configs/imagenet.py --workdir=/mnt/nfs/run1
+#   launch/tpu_pod.sh NAME ZONE --config=configs/imagenet.py --workdir=gs://BUCKET/run1
 #
 # Copies this repository to all hosts, installs it there, and starts it on all
 # of them; jax finds the others through the TPU's metadata. Where the hosts'
-# python3 is older than 3.11, uv brings a newer one. The workdir must be a disk
-# that all hosts share. After a failure it starts again from the last
-# checkpoint; three failures within ten minutes each are the end. Ctrl-C or
-# SIGTERM here let the run save and end.
+# python3 is older than 3.11, uv brings a newer one. The workdir must be where all
+# hosts can write: a bucket, or a disk that they share. After a failure it starts
+# again from the last checkpoint; three failures within ten minutes each are the
+# end. Ctrl-C or SIGTERM here let the run save and end.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
@@ -33,7 +33,7 @@ gcloud compute tpus tpu-vm scp "$archive" "$name:kaleido_jax.tar.gz" \
   else
     python3 -m pip install -q --user uv &&
       python3 -m uv venv -q --allow-existing --seed --python 3.12 .venv
-  fi && .venv/bin/pip install -q -e ".[tpu]"' || exit
+  fi && .venv/bin/pip install -q -e ".[tpu,gcs]"' || exit
 
 # Quoted once more, for the shell over there.
 command="cd kaleido_jax && exec .venv/bin/python -m kaleido_jax.main$(printf ' %q' "$@")"

@@ -44,6 +44,7 @@ HOUSE = (
     'objective',
     'profile',
     'boards',
+    'bucket',
   ),
   (
     'metrics.features',

@@ -33,7 +33,8 @@ def test_it_is_small_and_says_how_it_was_made(name):
   saved = json.loads((folder / exported.CONFIG).read_text())
   for section in ('sample', 'evaluate'):  # an installed package has no other
     assert {*saved[section]} == {*default.get_config()[section]}
-  assert f'python -m kaleido_jax.main --config=configs/{name}.py' in card
+  file = name.replace('-', '.py:') if '-' in name else f'{name}.py'
+  assert f'python -m kaleido_jax.main --config=configs/{file}' in card
   assert f'{loaded.step:,} steps' in card
 
 

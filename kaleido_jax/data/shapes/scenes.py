@@ -12,7 +12,7 @@ import numpy as np
 from kaleido_jax.data.shapes import world
 from kaleido_jax.data.shapes.world import Facts, Node, Pose, Scene, Thing
 
-RADII = {'small': (0.15, 0.165), 'medium': (0.185, 0.21), 'large': (0.26, 0.3)}
+RADII = {'small': (0.165, 0.175), 'medium': (0.185, 0.21), 'large': (0.26, 0.3)}
 TURNS = {'tilted left': (-35, -15), 'upright': (0, 0), 'tilted right': (15, 35)}
 MARGIN = 0.01  # between a thing and the edge of the picture
 ASIDE = 0.2  # how far off the middle the sides begin

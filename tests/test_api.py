@@ -52,6 +52,11 @@ def test_neighbours_and_devices_do_not_matter(model, folder, seven):
   spread = api.Kaleido(loading.load(folder, jax.devices()))
   assert spread.batch_rows == 64
   assert apart(spread.render(PROMPT, seven), together) <= 0.01
+
+
+@pytest.mark.slow  # of pictures: the test above
+def test_devices_do_not_matter_to_what_is_imagined(model, folder):
+  spread = api.Kaleido(loading.load(folder, jax.devices()))
   imagined = [m.imagine(PROMPT, num=7, seed=5) for m in (model, spread)]
   assert imagined[0] == imagined[1]
 

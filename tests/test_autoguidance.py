@@ -39,6 +39,7 @@ def latents():
   return [source[i].latents.numbered(3, i) for i in range(3)]
 
 
+@pytest.mark.slow  # of one weaker than itself: the next; of the sum: diffusion
 def test_the_difference_to_what_the_weaker_one_draws_grows(
   model, weaker, latents
 ):

@@ -99,6 +99,7 @@ def test_every_setting_is_drawn_scored_and_reported(folder, config, tmp_path):
     assert (tmp_path / name).stat().st_size > 5000
 
 
+@pytest.mark.slow  # of lists of pictures: test_sample
 def test_what_is_there_is_not_done_again(folder, config, tmp_path):
   config.evaluate.update(ways=('',), guidance=(3.0,))
   run(config, folder, tmp_path / 'a')

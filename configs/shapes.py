@@ -25,7 +25,8 @@ whose blobs can be moved:
 
 Over 200 edits the thing that is seen and the moved blob have a mean IoU of .73
 (median .80; unedited .75); the background changes by 4.3 grey levels, from
-other noise by 9.3, to a fresh sample by 81.8 (guidance 4, 2026-11-22).
+other noise by 9.3, to a fresh sample by 81.8 (version 4, guidance 4,
+2026-11-22).
 """
 
 from ml_collections import ConfigDict

@@ -130,8 +130,7 @@ def get_config() -> ConfigDict:
         ema_decay=0.9999,  # at most: less after few steps
         accumulate=1,  # parts that a batch is computed in, to save memory
       ),
-      # Where parameters come from, unless the workdir has a checkpoint. A run
-      # comes before the two others; what none of them has is random.
+      # Where parameters of a new run come from. A run comes before the others.
       init=dict(
         t5='',  # folder, of Hugging Face or T5X: encoder and decoder
         mdm='',  # Matryoshka's vis_model_*.pth: the denoiser, or its inner one
@@ -304,14 +303,10 @@ def small(config: ConfigDict) -> None:
     batch_size=32,
   )
   config.optimizer.update(
-    learning_rate=1e-3,
-    warmup_steps=200,
-    cooldown_steps=4_000,  # outlines are sharper for it
-    ema_decay=0.998,
+    learning_rate=1e-3, warmup_steps=200, cooldown_steps=4_000, ema_decay=0.998
   )
   config.train.update(
     num_steps=20_000,
-    log_every=100,
     save_every=500,
     held_out='test',
     measure_every=1_000,

@@ -70,8 +70,6 @@ def local(fake, tmp_path, plan, *, count: int = 2, **more) -> subprocess.Popen:
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
-    # Tests that run in the background of a shell ignore it, and so would this.
-    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
   )
 
 

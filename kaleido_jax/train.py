@@ -51,13 +51,13 @@ KEPT = ('config.json', progress.METRICS, boards.WANDB_ID)
 
 def run(config: ConfigDict, *, workdir: str) -> None:
   """Trains up to config.train.num_steps."""
+  place = bucket.Folder(workdir, KEPT if hosts.first() else ())
   origins.check(config, fresh=not checkpoint.has_saved(workdir))
   words = sources.check(config)
   mesh = sharding.create_mesh(config.mesh)
   sharding.check_batch(
     config.data.batch_size, mesh, config.optimizer.accumulate
   )
-  place = bucket.Folder(workdir, KEPT if hosts.first() else ())
   folder = open_workdir(config, workdir, place.here)
   model = kaleido.from_config(config)
   shapes, where = states.shardings(config, model, mesh)

@@ -55,13 +55,14 @@ def run(
     shares = work.known.truth(work.captions)
     each = [modes.distinct(row, wanted.per_caption) for row in shares]
     about['modes of real pictures of a caption'] = f'{np.mean(each):.3g}'
+  words = extractor.read(work.captions) if extractor.read else None
   results, hidden = [], {}
   for job in work.jobs:
     seen, drawn = job.seen.read(), None
     if work.known:
       numbers = work.known.read(job.drawn.all(), seen)
       drawn = hidden[job.name] = scores.Drawn(work.known.names, numbers, shares)
-    figures = scores.of(truth, seen, distances, wanted, drawn)
+    figures = scores.of(truth, seen, distances, wanted, drawn, words)
     told = ', '.join(f'{name} {i}' for name, i in figures.items())
     logging.info('%s: %s', job.name, told)
     results.append(

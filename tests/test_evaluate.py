@@ -44,7 +44,8 @@ def config(folder, monkeypatch):
     return {'features': x.reshape(len(x), 4, 8, 4, 8, 3).mean((2, 4))[:, 0, 0]}
 
   toy = features.Extractor(
-    *('corner', '0a1b2c3d', 'none', {'features': 'frechet'}, apply, {})
+    *('corner', '0a1b2c3d', 'none', {'features': 'frechet'}, apply, {}),
+    read=lambda captions: np.ones((len(captions), 3)),  # 'it is grey'
   )
   monkeypatch.setattr(features, 'create', lambda name, path: toy)
   config = loading.config_of(folder)
@@ -81,6 +82,7 @@ def test_every_setting_is_drawn_scored_and_reported(folder, config, tmp_path):
     assert set(scores.NAMES) - set(result.figures) == others
     assert result.settings['steps'] == 2 and len(result.weights) == 8
     assert all(i.low <= i.high for i in result.figures.values())
+    assert 50 < result.figures['text_match'].value < 100  # of what is bright
   text = (tmp_path / 'results.csv').read_text()
   rows = list(csv.DictReader(text.splitlines()))
   assert float(rows[2]['vendi']) == results[2].figures['vendi'].value

@@ -25,13 +25,14 @@ TITLES = {
   'mss': 'MSS ↓',
   'mss_with_diagonal': 'MSS, all ↓',
   'vendi': 'Vendi ↑',
+  'text_match': 'match with the text ↑',
   'modes': 'modes of a caption ↑',
   'modes_distance': 'modes, off the truth ↓',
 }
 # The table has all; of these there are curves.
 DRAWN = (
   *('fid', 'frechet', 'precision', 'recall', 'coverage', 'mss', 'vendi'),
-  'modes',
+  *('text_match', 'modes'),
 )
 SOLVER = ('solver', 'spacing', 'steps', 'temperature')  # told under a table
 ROWS = 4  # captions of the grid

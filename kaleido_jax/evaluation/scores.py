@@ -27,7 +27,7 @@ Features = Mapping[str, Float[np.ndarray, 'n _']]
 NAMES = (
   *('fid', 'sfid', 'frechet', 'inception_score'),
   *('precision', 'recall', 'density', 'coverage'),
-  *('mss', 'mss_with_diagonal', 'vendi'),
+  *('mss', 'mss_with_diagonal', 'vendi', 'text_match'),
   *('modes', 'modes_distance'),
 )
 # Each takes the eigenvalues of a large matrix, or all logits.
@@ -88,8 +88,12 @@ def of(
   distances: Mapping[str, str],
   wanted: ConfigDict,
   drawn: Drawn | None = None,
+  said: Float[np.ndarray, 'captions d'] | None = None,
 ) -> dict[str, Interval]:
-  """All figures of one setting; fakes lie caption by caption."""
+  """All figures of one setting; fakes lie caption by caption.
+
+  said: features of the captions, where the extractor reads.
+  """
   fake = {name: _by_caption(x, wanted) for name, x in fake.items()}
   features, k = fake['features'], wanted.neighbours
   captions, each, width = features.shape
@@ -139,6 +143,9 @@ def of(
     }
     for name, values in means.items():
       found[name] = sure(_mean_of(values))
+  if said is not None:
+    matches = list(map(similarity.match, features, said))
+    found['text_match'] = sure(_mean_of(matches), within=(-100.0, 100.0))
   if drawn is not None:
     found |= _of_modes(drawn, captions, sure)
   return {name: found[name] for name in NAMES if name in found}

@@ -1,9 +1,10 @@
-"""How alike the pictures of one condition are.
+"""How alike the pictures of one condition are, and how like what it says.
 
   mss      mean similarity of pairs: small where pictures differ
   vendi    an effective number of pictures: 1 of copies, n of strangers
+  match    with the words themselves, where a network reads them, too
 
-Both look at cosines of features, one condition at a time; what is reported is
+All look at cosines of features, one condition at a time; what is reported is
 the mean over conditions.
 """
 
@@ -54,12 +55,27 @@ def vendi(features: Features, q: float | int = 1.0) -> float:
   return float(np.exp(special.logsumexp(q * np.log(shares)) / (1 - q)))
 
 
+def match(features: Features, words: Float[np.ndarray, ' d']) -> float:
+  """A hundred times the mean cosine: torchmetrics' CLIP score, if it is CLIP.
+
+  Hessel et al. (arXiv:2104.08718) take 2.5 times the cosine, and 0 for less.
+  """
+  pictures = _directions(features, least=1)
+  (said,) = _directions(words[None], least=1)
+  return float(100 * (pictures @ said).mean())
+
+
 def mean_over(conditions: Iterable[Features], score) -> float:
   """A score of each condition, averaged."""
   return float(np.mean([score(features) for features in conditions]))
 
 
 def _cosines(features: Features, *, least: int) -> Float[np.ndarray, 'n n']:
+  x = _directions(features, least=least)
+  return x @ x.T
+
+
+def _directions(features: Features, *, least: int) -> Features:
   x = np.asarray(features, np.float64)
   if x.ndim != 2 or len(x) < least:
     raise ValueError(
@@ -73,5 +89,4 @@ def _cosines(features: Features, *, least: int) -> Float[np.ndarray, 'n n']:
       f'features of picture {int(lost.argmax())} have no direction: they are '
       'zero, or not finite.'
     )
-  x = x / lengths
-  return x @ x.T
+  return x / lengths

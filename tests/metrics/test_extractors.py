@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import tokenizers
+from safetensors.numpy import save_file
 
 from kaleido_jax.convert import torch_file
 from kaleido_jax.data.shapes import Shapes
@@ -157,6 +159,84 @@ def test_dinov2_is_as_wide_and_deep_as_its_weights(tmp_path):
     features.create('efficientnet_lite0', path)
   with pytest.raises(FileNotFoundError, match='dinov2 are not part'):
     features.create('dinov2')
+
+
+@pytest.fixture
+def clip(tmp_path):
+  """A folder of a small one: random weights, six words."""
+  random, d, layers = np.random.default_rng(0), 64, {}
+  for at in ('vision_model', 'text_model'):
+    layer = f'{at}.encoder.layers.0'
+    layers |= {f'{layer}.layer_norm{n}.{e}': (d,) for n in '12' for e in ENDS}
+    for name, out, into in (
+      *((f'self_attn.{n}_proj', d, d) for n in ('q', 'k', 'v', 'out')),
+      *(('mlp.fc1', 96, d), ('mlp.fc2', d, 96)),
+    ):
+      layers |= {
+        f'{layer}.{name}.weight': (out, into),
+        f'{layer}.{name}.bias': (out,),
+      }
+  norms = ('vision_model.pre_layrnorm', 'vision_model.post_layernorm')
+  shapes = layers | {
+    'vision_model.embeddings.class_embedding': (d,),
+    'vision_model.embeddings.patch_embedding.weight': (d, 3, 8, 8),
+    'vision_model.embeddings.position_embedding.weight': (1 + 2 * 2, d),
+    'text_model.embeddings.token_embedding.weight': (6, d),
+    'text_model.embeddings.position_embedding.weight': (5, d),
+    'visual_projection.weight': (32, d),
+    'text_projection.weight': (32, d),
+    **{
+      f'{name}.{end}': (d,)
+      for name in (*norms, 'text_model.final_layer_norm')
+      for end in ENDS
+    },
+  }
+  tensors = {
+    name: random.normal(size=shape).astype(np.float32) / 4
+    for name, shape in shapes.items()
+  }
+  save_file(tensors, tmp_path / 'model.safetensors')
+  (tmp_path / 'config.json').write_text('{"vision_config": {}}')
+  ids = {w: n for n, w in enumerate(['a', 'red', 'circle', '<', 'star', '>'])}
+  words = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, unk_token='a'))
+  words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+  words.post_processor = tokenizers.processors.TemplateProcessing(
+    single='< $A >', special_tokens=[(mark, ids[mark]) for mark in '<>']
+  )
+  words.save(str(tmp_path / 'tokenizer.json'))
+  return tmp_path / 'model.safetensors'
+
+
+def test_clip_sees_and_reads(clip):
+  """(Beside transformers: `tests/peers/test_features.py`.)"""
+  extractor = features.create('clip', clip)._replace(batch_size=1)
+  images = np.random.default_rng(0).integers(
+    256, size=(2, 28, 28, 3), dtype=np.uint8
+  )
+  found = extractor(images)['features']
+  assert found.shape == (2, 32) and np.isfinite(found).all()
+  assert np.abs(found[0] - found[1]).max() > 1e-3
+  captions = ['a red circle', 'a star', 'a red circle circle star'] * 15
+  said = extractor.read(captions)  # more than one batch of them
+  assert said.shape == (45, 32) and np.isfinite(said).all()
+  np.testing.assert_allclose(said[3:6], said[:3], atol=1e-5)
+  # The third is cut after three words, and then it is the first.
+  np.testing.assert_allclose(said[2], said[0], atol=1e-5)
+  assert np.abs(said[0] - said[1]).max() > 1e-3
+
+
+def test_what_clip_lacks_is_a_sentence(clip):
+  config = clip.with_name('config.json')
+  config.write_text('{"text_config": {"hidden_act": "relu"}}')
+  with pytest.raises(ValueError, match="the activation 'relu'; there are"):
+    features.create('clip', clip)
+  config.unlink()
+  with pytest.raises(FileNotFoundError, match='get all of https://hugg'):
+    features.create('clip', clip)
+  config.write_text('{}')
+  clip.with_name('tokenizer.json').unlink()
+  with pytest.raises(FileNotFoundError, match='tokenizer.json; get all of'):
+    features.create('clip', clip)
 
 
 def test_positions_are_resized_as_pytorch_does():

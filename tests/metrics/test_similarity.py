@@ -46,6 +46,12 @@ def test_mss_is_the_mean_over_pairs():
   assert mean == pytest.approx(1 / 6)
 
 
+def test_words_match_what_lies_in_their_direction():
+  pictures = np.array([[2.0, 0], [0, 3], [-1, 0], [5, 5]])
+  found = similarity.match(pictures, np.array([7.0, 0]))
+  assert found == pytest.approx(100 * (1 + 0 - 1 + 0.5**0.5) / 4)
+
+
 def test_what_has_no_direction_is_a_sentence():
   with pytest.raises(ValueError, match='picture 1 have no direction'):
     similarity.vendi(np.array([[1.0, 0], [0, 0]]))

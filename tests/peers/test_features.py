@@ -168,3 +168,68 @@ def published(theirs) -> dict:
         f'encoder.layer.{number}.layer_scale{n}.lambda1'
       ]
   return found
+
+
+@pytest.fixture(scope='module')
+def clip(tmp_path_factory):
+  """Of random weights, as a folder of Hugging Face."""
+  transformers = pytest.importorskip('transformers')
+  small = dict(
+    hidden_size=128,
+    intermediate_size=160,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+  )
+  words = ['a', 'red', 'circle', 'heart', '<start>', '<end>']
+  config = transformers.CLIPConfig(
+    vision_config=dict(**small, image_size=64, patch_size=16),
+    text_config=dict(
+      **small,
+      vocab_size=len(words),
+      max_position_embeddings=7,
+      eos_token_id=len(words) - 1,
+    ),
+    projection_dim=48,
+  )
+  torch.manual_seed(0)
+  theirs = transformers.CLIPModel(config).eval()
+  for value in theirs.parameters():
+    torch.nn.init.normal_(value, std=0.2)
+  folder = tmp_path_factory.mktemp('clip')
+  theirs.save_pretrained(folder)
+  write_tokenizer(folder / 'tokenizer.json', words)
+  return theirs, folder / 'model.safetensors'
+
+
+def write_tokenizer(path, words):
+  """Of whole words, between two marks, as CLIP's is of their parts."""
+  tokenizers = pytest.importorskip('tokenizers')
+  ids = {word: number for number, word in enumerate(words)}
+  made = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, unk_token='a'))
+  made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+  made.post_processor = tokenizers.processors.TemplateProcessing(
+    single='<start> $A <end>',
+    special_tokens=[(mark, ids[mark]) for mark in ('<start>', '<end>')],
+  )
+  made.save(str(path))
+
+
+def test_clip_sees_and_reads_what_transformers_does(clip):
+  theirs, file = clip
+  images = np.random.default_rng(0).integers(
+    0, 256, (3, 64, 64, 3), dtype=np.uint8
+  )
+  mean = [0.48145466, 0.4578275, 0.40821073]
+  deviation = [0.26862954, 0.26130258, 0.27577711]
+  x = torch.tensor((images / 255 - mean) / deviation, dtype=torch.float32)
+  captions = ['a red circle', 'a heart', 'a red red red red red red circle']
+  # The last is cut, its end is not.
+  ids = [[4, 0, 1, 2, 5, 5, 5], [4, 0, 3, 5, 5, 5, 5], [4, 0, *[1] * 4, 5]]
+  with torch.no_grad():
+    seen = theirs.get_image_features(x.permute(0, 3, 1, 2)).pooler_output
+    said = theirs.get_text_features(torch.tensor(ids)).pooler_output
+  extractor = features.create('clip', file)._replace(batch_size=3)
+  found = extractor(images)['features']
+  np.testing.assert_allclose(found, seen, atol=1e-4 * float(seen.abs().max()))
+  found = extractor.read(captions)
+  np.testing.assert_allclose(found, said, atol=1e-4 * float(said.abs().max()))

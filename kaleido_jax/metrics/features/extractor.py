@@ -3,26 +3,26 @@
 import hashlib
 import importlib
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 from jaxtyping import Float, UInt8
 
-from kaleido_jax.convert import torch_file
+from kaleido_jax.metrics.features import weights
 
 # The modules of this folder. Each has
 #   network(params)    a module that maps prepare(uint8 pictures) to named rows
 #   RESIZE             how pictures come to the size of the network
 #   find() or WEIGHTS  the file of weights, or where to get it
 #   convert(tensors)   parameters from that file
-#   load(file)         instead of these, if it is no network of Flax
+#   load(file)         or parameters and what is done with them, at once
+#   reader(file)       features of captions, if it reads as well
 #   PUBLIC, DISTANCES  how the SHA-256 of the published file begins, and what
 #                      Frechet distances of the outputs may be called with it
-KNOWN = ('efficientnet_lite0', 'inception_v3', 'dinov2', 'sscd')
+KNOWN = ('efficientnet_lite0', 'inception_v3', 'dinov2', 'sscd', 'clip')
 
 
 class Extractor(NamedTuple):
@@ -36,6 +36,8 @@ class Extractor(NamedTuple):
   apply: Callable[[Any, Any], Any]
   params: Any
   batch_size: int = 32  # of a device
+  # Captions as pictures of them should be seen: 'features' of theirs.
+  read: Callable[[Sequence[str]], np.ndarray] | None = None
 
   def __str__(self) -> str:
     return f'{self.name}-{self.weights}'
@@ -81,7 +83,7 @@ def create(name: str, path: str | pathlib.Path = '') -> Extractor:
     digest = hashlib.file_digest(opened, 'sha256').hexdigest()[:8]
 
   params, apply = (
-    (None, module.load(file))
+    module.load(file)
     if hasattr(module, 'load')
     else _network(module, name, file)
   )
@@ -89,43 +91,19 @@ def create(name: str, path: str | pathlib.Path = '') -> Extractor:
     *(name, digest, module.RESIZE),
     module.DISTANCES if digest == module.PUBLIC else {'features': 'frechet'},
     *(apply, params),
+    read=module.reader(file) if hasattr(module, 'reader') else None,
   )
 
 
 def _network(module: Any, name: str, file: pathlib.Path) -> tuple[Any, Any]:
   """Parameters, on all devices, and what is done with them."""
-  params = _checked(module, name, file)
+  params = weights.read(file, module.convert, name)
   network = module.network(params)
+  pictures = jnp.zeros((1, 32, 32, 3), jnp.uint8)
+  weights.check(params, network, module.prepare(pictures), file, name)
 
   @jax.jit
   def apply(params, images: UInt8[Any, 'b h w 3']):
     return network.apply({'params': params}, module.prepare(images))
 
-  devices = jax.sharding.Mesh(jax.local_devices(), 'rows')
-  everywhere = jax.sharding.NamedSharding(devices, jax.P())
-  return jax.device_put(params, everywhere), apply
-
-
-def _checked(module: Any, name: str, file: pathlib.Path) -> dict[str, Any]:
-  """Parameters of a file, if they are of this network."""
-  try:
-    params = module.convert(torch_file.state_dict(file))
-  except KeyError as error:
-    raise ValueError(f'{file} has no {error}: it is not of {name}.') from error
-  pictures = jnp.zeros((1, 32, 32, 3), jnp.uint8)
-  expected = jax.eval_shape(
-    lambda: module.network(params).init(
-      jax.random.key(0), module.prepare(pictures)
-    )
-  )
-  given = traverse_util.flatten_dict(params, sep='/')
-  for path, leaf in traverse_util.flatten_dict(
-    expected['params'], sep='/'
-  ).items():
-    if path not in given or given[path].shape != leaf.shape:
-      there = list(given[path].shape) if path in given else 'nothing'
-      raise ValueError(
-        f'{file} has {there} for {path} of {list(leaf.shape)}: it is not of '
-        f'{name}.'
-      )
-  return params
+  return weights.everywhere(params), apply

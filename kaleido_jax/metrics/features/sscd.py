@@ -25,8 +25,10 @@ WEIGHTS = (
 )
 
 
-def load(file: pathlib.Path) -> Callable[[Any, Any], dict[str, np.ndarray]]:
-  """It has its weights inside, so the first argument counts for nothing."""
+def load(
+  file: pathlib.Path,
+) -> tuple[None, Callable[[Any, Any], dict[str, np.ndarray]]]:
+  """It has its weights inside, so there are no parameters."""
   try:
     import torch
   except ModuleNotFoundError as error:
@@ -44,7 +46,7 @@ def load(file: pathlib.Path) -> Callable[[Any, Any], dict[str, np.ndarray]]:
     with torch.no_grad():
       return {'features': program(torch.from_numpy(x.copy())).numpy()}
 
-  return apply
+  return None, apply
 
 
 @jax.jit

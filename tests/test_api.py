@@ -196,13 +196,12 @@ def test_twenty_requests_compile_nothing(model, seven):
 
 
 def test_methods_are_named_with_the_numbers_that_differ(model, seven):
+  method = {'apg': True, 'cads': {'scale': np.float32(0.5)}}
   plain = model.render(PROMPT, seven[:2], guidance=3.0)
-  for method in (
-    {'apg': True, 'cads': {'scale': np.float32(0.5)}},
-    {'particles': {'weight': 9.0}, 'threshold': 'dynamic'},
-  ):
-    drawn = model.render(PROMPT, seven[:2], guidance=3, **method)
-    assert (drawn != plain).any(), method
+  assert (model.render(PROMPT, seven[:2], guidance=3, **method) != plain).any()
+  asked = model.asked(**method, particles={'weight': 9.0})
+  assert asked.methods == ('apg', 'cads', 'particles')
+  assert asked.cads['scale'] == 0.5 and asked.particles['weight'] == 9
   asked = model.asked(cads=True, apg=True, steps=50.0)
   assert asked.methods == ('apg', 'cads') and asked.steps == 50
   assert model.asked(methods=['cads'], cads=False).methods == ()

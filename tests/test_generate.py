@@ -77,6 +77,7 @@ def points(config, drawn, setting, ids, z, rows, *, seed=3, **options):
   return generate.pictures(config, xs)
 
 
+@pytest.mark.slow  # what it means to users: test_api
 def test_a_row_depends_on_its_number_alone(
   config, imagine, drawn, setting, ids
 ):

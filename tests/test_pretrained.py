@@ -20,8 +20,8 @@ NAMES = sorted(path.name for path in exported.PRETRAINED.iterdir())
 
 
 @pytest.fixture(scope='module')
-def model():
-  return api.load('pretrained:shapes', batch_size=8)
+def model(one_device):
+  return api.load('pretrained:shapes')
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -71,7 +71,12 @@ def alone(batches):
 
 
 @pytest.mark.parametrize(
-  'mesh', [dict(data=8), dict(fsdp=8), dict(fsdp=2, tensor=2)]
+  'mesh',
+  [
+    dict(fsdp=2, tensor=2),  # and data=2: all at once
+    pytest.param(dict(data=8), marks=pytest.mark.slow),
+    pytest.param(dict(fsdp=8), marks=pytest.mark.slow),
+  ],
 )
 def test_five_losses_agree_on_every_mesh(batches, alone, mesh):
   state, told, gradient = train(config(**mesh), batches)

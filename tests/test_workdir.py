@@ -89,7 +89,9 @@ def test_a_run_that_diverges_tells_so():
   assert told['perplexity/text'] == np.inf
 
 
-@pytest.mark.parametrize('rate', [0.0, 0.5])
+@pytest.mark.parametrize(
+  'rate', [0.5, pytest.param(0.0, marks=pytest.mark.slow)]
+)
 def test_dropout_acts_in_training_alone(rate):
   config = toy.get_config()
   config.data.batch_size = 4

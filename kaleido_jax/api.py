@@ -305,7 +305,7 @@ class Kaleido:
         *(self.params, ids, z, seeds, indices, sample),
         watch and self._shown(watch, sample, places),
       )
-      drawn = generate.pictures(self.config, xs)
+      drawn = generate.pictures(self.config, xs, strict=True)
       found |= dict(zip(places, drawn, strict=False))
     return np.stack([found[place] for place in range(len(rows))])
 

@@ -97,9 +97,18 @@ def captions(
   return np.stack([words.encode_caption(text, length)[0] for text in texts])
 
 
-def pictures(config: Any, xs: Images) -> np.ndarray:
-  """What a person sees: uint8, at the highest resolution; points stay."""
+def pictures(config: Any, xs: Images, *, strict: bool = False) -> np.ndarray:
+  """What a person sees: uint8, at the highest resolution; points stay.
+
+  strict: refuses what is not finite, which is grey otherwise.
+  """
   x = np.asarray(jax.device_get(xs[0]))
+  if strict and not np.isfinite(x).all():
+    raise ValueError(
+      'what was drawn is not finite: the parameters are not, or the sampler '
+      'leaves all bounds; with a lower guidance, more steps, or '
+      "threshold='clip' it may not."
+    )
   if x.ndim < 4:
     return x
   return images.to_uint8(x, config.data.preprocess)

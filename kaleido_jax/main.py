@@ -73,11 +73,14 @@ TAKES = {
 
 
 def flags_in(argv: list[str]) -> dict[str, str]:
-  """Flags as they stand there, before there is anything to parse them."""
+  """Flags as they stand there, before there is anything to parse them.
+
+  Of several workdirs it is the first whose configuration counts.
+  """
   given = {}
   for arg, after in itertools.zip_longest(argv, argv[1:], fillvalue=''):
     name, equals, value = arg.lstrip('-').partition('=')
-    if arg.startswith('-'):
+    if arg.startswith('-') and not (name == 'workdir' and name in given):
       given[name] = value if equals else after
   return given
 

@@ -16,6 +16,7 @@ import small_runs
 from kaleido_jax import api, evaluate, exported, loading
 from kaleido_jax.data.shapes import Shapes
 from kaleido_jax.evaluation import (
+  jobs,
   modes,
   plan,
   reference,
@@ -23,6 +24,7 @@ from kaleido_jax.evaluation import (
   scores,
   styles,
 )
+from kaleido_jax.evaluation.drawn import Drawn
 from kaleido_jax.evaluation.reference import Reference
 from kaleido_jax.evaluation.seen import Seen
 from kaleido_jax.metrics import features, frechet, precision_recall, similarity
@@ -128,6 +130,30 @@ def test_what_was_drawn_with_other_weights_is_drawn_again(folder, config):
   other = plan.digest(model)
   assert other != weights
   assert plan.folder(model, other, setting, asked) != name
+
+
+def test_what_is_not_finite_is_no_picture(folder, config, tmp_path):
+  """Nor is it kept, to be scored as a grey one."""
+  model = api.load(folder)
+  model.params = jax.tree.map(lambda x: x * np.nan, model.params)
+  setting = plan.settings(config.evaluate)[0]
+  asked = plan.asked(model, ['a circle'], setting, config.evaluate)
+  drawn = Drawn(model, asked, 3, tmp_path)
+  with pytest.raises(ValueError, match='drawn is not finite'):
+    drawn.draw()
+  assert not list(tmp_path.rglob('*.npz'))
+
+
+def test_models_draw_alike_side_by_side(folder, tmp_path):
+  other = shutil.copytree(folder, tmp_path / 'other')
+  saved = json.loads((other / 'config.json').read_text())
+  saved['sample'].update(steps=9, guidance=2.0)
+  (other / 'config.json').write_text(json.dumps(saved))
+  a, b = api.load(folder), api.load(str(other))
+  with pytest.raises(ValueError, match='with steps=4, and .*other with 9: for'):
+    jobs.agree([a, b])
+  b.config.sample.steps = 4
+  jobs.agree([a, b])  # the weight is what a setting says
 
 
 @pytest.mark.slow  # of sampling: test_sample

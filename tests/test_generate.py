@@ -182,6 +182,10 @@ def test_pictures_are_levels_and_points_stay(config):
   np.testing.assert_array_equal(generate.pictures(made, (x,)), image)
   point = np.float32([[0.25, -3]])
   np.testing.assert_array_equal(generate.pictures(config, (point,)), point)
+  lost = np.stack([x[0], x[0] * np.nan])
+  assert generate.pictures(made, (lost,)).dtype == np.uint8  # on a sheet
+  with pytest.raises(ValueError, match='drawn is not finite'):
+    generate.pictures(made, (lost,), strict=True)
 
 
 def test_an_unknown_solver_is_named(config):

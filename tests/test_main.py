@@ -86,3 +86,8 @@ def test_mistakes_end_with_a_sentence(args, message):
 )
 def test_the_workdir_names_the_variant(config, workdir):
   assert main.default_workdir(config) == workdir
+
+
+def test_the_first_of_several_workdirs_has_the_configuration():
+  argv = ['--workdir=a', '--workdir', 'b', '--seed=1', '--seed=2']
+  assert main.flags_in(argv) == {'workdir': 'a', 'seed': '2'}

@@ -17,6 +17,9 @@ from kaleido_jax.evaluation.seen import Seen
 from kaleido_jax.metrics.features import Extractor
 from kaleido_jax.pictures import Asked
 
+# Fields of config.sample that every setting says, or that are a model's own.
+OF_SETTINGS = ('guidance', 'methods', 'autoguidance')
+
 
 class Job(NamedTuple):
   """One setting of one model."""
@@ -75,6 +78,7 @@ def prepared(
   wanted = config.evaluate
   models = [_loaded(place, config, said) for place in workdir]
   reference = _shared(models, wanted)
+  agree(models)
   homes = [exported.home(place) / 'evaluation' for place in workdir]
   captions = reference.captions(wanted.num_captions)
 
@@ -130,6 +134,20 @@ def _shared(models: Sequence[api.Kaleido], wanted: ConfigDict) -> Reference:
         'they cannot stand side by side.'
       )
   return first
+
+
+def agree(models: Sequence[api.Kaleido]) -> None:
+  """All draw in one way, but for what the settings of the evaluation say."""
+  first, *others = models
+  for model in others:
+    for name, value in first.config.sample.items():
+      if name in OF_SETTINGS or model.config.sample[name] == value:
+        continue
+      raise ValueError(
+        f'{first.name} draws with {name}={value}, and {model.name} with '
+        f'{model.config.sample[name]}: for all alike, give '
+        f'--config.sample.{name}.'
+      )
 
 
 def _bar(what: str, total: int, unit: str) -> tqdm.tqdm:

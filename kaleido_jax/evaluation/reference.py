@@ -84,7 +84,7 @@ class Reference:
 
   def __str__(self) -> str:
     if self._file is not None:
-      return f'{self._file.name} ({_digest(self._file)})'
+      return f'{self._file.name} ({_digest(self._file)}), at most {self._count}'
     return (
       f'{self._source.fingerprint}, {self._split}, at most {self._count}, '
       f'{self._size} pixels, {self._data.preprocess}'

@@ -1,5 +1,7 @@
 """What networks see. (Beside PyTorch: `tests/peers/test_features.py`.)"""
 
+import json
+
 import numpy as np
 import pytest
 import tokenizers
@@ -196,7 +198,10 @@ def clip(tmp_path):
     for name, shape in shapes.items()
   }
   save_file(tensors, tmp_path / 'model.safetensors')
-  (tmp_path / 'config.json').write_text('{"vision_config": {}}')
+  one = {'num_attention_heads': 1}
+  (tmp_path / 'config.json').write_text(
+    json.dumps({'vision_config': one, 'text_config': one})
+  )
   ids = {w: n for n, w in enumerate(['a', 'red', 'circle', '<', 'star', '>'])}
   words = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, unk_token='a'))
   words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
@@ -227,13 +232,17 @@ def test_clip_sees_and_reads(clip):
 
 def test_what_clip_lacks_is_a_sentence(clip):
   config = clip.with_name('config.json')
-  config.write_text('{"text_config": {"hidden_act": "relu"}}')
+  said = config.read_text()
+  config.write_text('{}')  # ViT-B/32, then
+  with pytest.raises(ValueError, match='has 12 heads for 64 channels'):
+    features.create('clip', clip)
+  config.write_text(said.replace('1}}', '1, "hidden_act": "relu"}}'))
   with pytest.raises(ValueError, match="the activation 'relu'; there are"):
     features.create('clip', clip)
   config.unlink()
   with pytest.raises(FileNotFoundError, match='get all of https://hugg'):
     features.create('clip', clip)
-  config.write_text('{}')
+  config.write_text(said)
   clip.with_name('tokenizer.json').unlink()
   with pytest.raises(FileNotFoundError, match='tokenizer.json; get all of'):
     features.create('clip', clip)

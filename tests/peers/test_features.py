@@ -178,7 +178,7 @@ def clip(tmp_path_factory):
     hidden_size=128,
     intermediate_size=160,
     num_hidden_layers=2,
-    num_attention_heads=2,
+    num_attention_heads=4,  # of 32 numbers: not always 64
   )
   words = ['a', 'red', 'circle', 'heart', '<start>', '<end>']
   config = transformers.CLIPConfig(

@@ -22,14 +22,13 @@ from kaleido_jax.arrays import Array
 from kaleido_jax.metrics.features import resizing, weights
 
 NAME = 'clip'
-HEAD_DIM = 64  # of every CLIP that was published
-EPSILON = 1e-5
 RESIZE = 'bicubic, antialiased, to its own size'
 PUBLIC, DISTANCES = '', {'features': 'frechet'}
 WEIGHTS = 'https://huggingface.co/openai/clip-vit-base-patch32'
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of its pictures
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 ROWS = 32  # captions that are read together
+HEADS = {'vision': 12, 'text': 8}
 ACTIVATIONS = {
   'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),
   'gelu': lambda x: jax.nn.gelu(x, approximate=False),
@@ -41,7 +40,9 @@ class Tower(nn.Module):
 
   depth: int
   width: int  # of the wide layer
+  heads: int
   activation: str
+  epsilon: float
 
   @nn.compact
   def __call__(
@@ -50,14 +51,14 @@ class Tower(nn.Module):
     b, n, d = x.shape
     for number in range(self.depth):
       at = f'layers_{number}'
-      h = nn.LayerNorm(EPSILON, name=f'{at}_layer_norm1')(x)
+      h = nn.LayerNorm(self.epsilon, name=f'{at}_layer_norm1')(x)
       q, k, v = (
-        nn.Dense(d, name=f'{at}_{name}_proj')(h).reshape(b, n, -1, HEAD_DIM)
+        nn.Dense(d, name=f'{at}_{name}_proj')(h).reshape(b, n, self.heads, -1)
         for name in 'qkv'
       )
       h = jax.nn.dot_product_attention(q, k, v, mask=mask).reshape(b, n, d)
       x += nn.Dense(d, name=f'{at}_out_proj')(h)
-      h = nn.LayerNorm(EPSILON, name=f'{at}_layer_norm2')(x)
+      h = nn.LayerNorm(self.epsilon, name=f'{at}_layer_norm2')(x)
       h = nn.Dense(self.width, name=f'{at}_fc1')(h)
       h = ACTIVATIONS[self.activation](h)
       x += nn.Dense(d, name=f'{at}_fc2')(h)
@@ -86,8 +87,8 @@ class Vision(nn.Module):
     first = jnp.broadcast_to(first, (len(x), 1, self.channels))
     x = jnp.concatenate([first, x], axis=1)
     x += self.param('places', nn.initializers.zeros, x.shape[1:])
-    x = self.tower(nn.LayerNorm(EPSILON, name='before')(x))
-    x = nn.LayerNorm(EPSILON, name='after')(x[:, 0])
+    x = self.tower(nn.LayerNorm(self.tower.epsilon, name='before')(x))
+    x = nn.LayerNorm(self.tower.epsilon, name='after')(x[:, 0])
     x = nn.Dense(self.shared, use_bias=False, name='projection')(x)
     return {'features': x}
 
@@ -108,7 +109,7 @@ class Text(nn.Module):
       'places', nn.initializers.zeros, (self.length, self.channels)
     )
     earlier = jnp.tri(self.length, dtype=bool)[None, None]
-    x = nn.LayerNorm(EPSILON, name='after')(self.tower(x, earlier))
+    x = nn.LayerNorm(self.tower.epsilon, name='after')(self.tower(x, earlier))
     x = x[jnp.arange(len(x)), ids.argmax(1)]
     return nn.Dense(self.shared, use_bias=False, name='projection')(x)
 
@@ -229,17 +230,26 @@ def _tower(params: Mapping[str, Any], file: pathlib.Path, what: str) -> Tower:
   if not config.is_file():
     raise FileNotFoundError(f'there is no {config}; get all of {WEIGHTS}.')
   told = json.loads(config.read_text()).get(f'{what}_config', {})
+  # What is not said is as in the first CLIP, ViT-B/32.
   activation = told.get('hidden_act', 'quick_gelu')
   if activation not in ACTIVATIONS:
     raise ValueError(
       f'{config} has the activation {activation!r}; there are '
       f'{", ".join(ACTIVATIONS)}.'
     )
-  layers = params['tower']
+  layers, channels = params['tower'], params['places'].shape[1]
+  heads = told.get('num_attention_heads', HEADS[what])
+  if channels % heads:
+    raise ValueError(
+      f'{config} has {heads} heads for {channels} channels: it is not of these '
+      'weights.'
+    )
   return Tower(
     depth=sum(name.endswith('_fc1') for name in layers),
     width=layers['layers_0_fc1']['kernel'].shape[1] if layers else 0,
+    heads=heads,
     activation=activation,
+    epsilon=told.get('layer_norm_eps', 1e-5),
   )
 
 

@@ -20,7 +20,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 # How many things; in percent, as is all that follows.
 COUNTS = {1: 60, 2: 30, 3: 10}
@@ -44,7 +44,8 @@ leaf      17       9       9     53     3     4       2     3
 pill      24       5       4      5     5    21      31     5
 """
 
-# Stars hang high, drops and leaves fall, hearts are in the middle.
+# Stars hang high, drops and leaves fall, hearts are in the middle. Several
+# things come as one reads, line by line: what is named first is met first.
 PLACES = """
        top-left top top-right left middle right bottom-left bottom bottom-right
 circle       12  10        12   10     18     8          10     10           10
@@ -146,7 +147,7 @@ Weights = dict[str, int]
 Node = tuple[str, int]  # an attribute, of which thing
 # Of a thing, causes first.
 ATTRIBUTES = ('shape', 'colour', 'place', 'size', 'texture', 'tilt')
-EXCLUSIVE = ('shape', 'place')  # no two things share one
+EXCLUSIVE = ('shape', 'place')  # things differ: they depend on earlier ones
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,7 +166,8 @@ class Thing:
 class Facts:
   """A scene in words, or as much of it as is said.
 
-  Things come in the order of painting. Shapes differ, so each names one thing.
+  Things come in reading order, from the top left to the bottom right, as people
+  tell them. Shapes differ, so each names one thing.
   """
 
   things: tuple[Thing, ...]
@@ -260,7 +262,15 @@ def weights(node: Node, count: int, chosen: Mapping[Node, str]) -> Weights:
     text = SIZES_TOGETHER
   cause = (_CAUSES.get(attribute, 'shape'), index)
   row = table(text)['any' if attribute == 'shape' else chosen[cause]]
-  if index and attribute in EXCLUSIVE:
-    taken = [chosen[attribute, earlier] for earlier in range(index)]
-    row = {value: weight for value, weight in row.items() if value not in taken}
+  if attribute in EXCLUSIVE:
+    earlier = [chosen[attribute, thing] for thing in range(index)]
+    left = _behind(earlier, count) if attribute == 'place' else row
+    row = {v: row[v] for v in left if v not in earlier}
   return row
+
+
+def _behind(earlier: Sequence[str], count: int) -> list[str]:
+  """Places where the next of some things can be: others follow it."""
+  places = values('place')  # in reading order
+  first = places.index(earlier[-1]) + 1 if earlier else 0
+  return places[first : len(places) - (count - 1 - len(earlier))]

@@ -46,7 +46,9 @@ def distances(drawn: dict[str, list], attribute: str) -> list[float]:
 
 def told(name: str, each: list[float]) -> str:
   values = np.array(each)
-  found = bootstrap.interval(len(values), lambda i: values[i].mean())
+  found = bootstrap.resampled(
+    len(values), lambda i: values[i].mean()
+  ).interval()
   return f'{name} {found}'
 
 

@@ -1,7 +1,7 @@
 """Quality and diversity of one run, or of several side by side.
 
-  python -m kaleido_jax.main --mode=evaluate --workdir=runs/shapes \\
-    --workdir=runs/shapes-mdm --config.evaluate.guidance="(1.0,4.0,7.0)"
+  python -m kaleido_jax.main --mode=evaluate --workdir=runs/shapes-mdm \\
+    --workdir=runs/shapes --config.evaluate.guidance="(1.0,4.0,7.0)"
 
 Draws pictures of captions that training has not seen, under every weight and
 way to guide, lets a network look at them, and compares with real ones. Started
@@ -20,7 +20,14 @@ from ml_collections import ConfigDict
 import kaleido_jax
 from kaleido_jax import exported, flops, prompts
 from kaleido_jax.api import Kaleido
-from kaleido_jax.evaluation import histograms, jobs, plan, report, scores
+from kaleido_jax.evaluation import (
+  compared,
+  histograms,
+  jobs,
+  plan,
+  report,
+  scores,
+)
 from kaleido_jax.metrics import features, modes
 
 
@@ -49,6 +56,7 @@ def run(
   real = work.real.read()
   distances, statistics = extractor.distances, work.reference.statistics
   truth = scores.truth(real, distances, wanted, statistics)
+  truth = truth._replace(captions=work.reference.of_captions(work.captions))
   about = _about(wanted, work, truth)
   if work.known:
     about['modes'] = work.known.learn(real)
@@ -56,13 +64,15 @@ def run(
     each = [modes.distinct(row, wanted.per_caption) for row in shares]
     about['modes of real pictures of a caption'] = f'{np.mean(each):.3g}'
   words = extractor.read(work.captions) if extractor.read else None
-  results, hidden = [], {}
+  results, hidden, settings = [], {}, []
   for job in work.jobs:
     seen, drawn = job.seen.read(), None
     if work.known:
       numbers = work.known.read(job.drawn.all(), seen)
       drawn = hidden[job.name] = scores.Drawn(work.known.names, numbers, shares)
     figures = scores.of(truth, seen, distances, wanted, drawn, words)
+    settings.append((job.model.name, *job.setting, figures))
+    figures = {name: figure.interval() for name, figure in figures.items()}
     told = ', '.join(f'{name} {i}' for name, i in figures.items())
     logging.info('%s: %s', job.name, told)
     results.append(
@@ -74,7 +84,7 @@ def run(
       )
     )
   folder = pathlib.Path(out or exported.home(workdir[0]) / 'evaluation')
-  report.write(folder, results, about)
+  report.write(folder, results, about, list(compared.of(settings)))
   shown = {job.name: job.drawn.first(report.ROWS) for job in work.jobs}
   report.grid(folder / 'grid.png', shown, work.captions)
   if hidden:

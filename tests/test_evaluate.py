@@ -16,6 +16,7 @@ import small_runs
 from kaleido_jax import api, evaluate, exported, loading
 from kaleido_jax.data.shapes import Shapes
 from kaleido_jax.evaluation import (
+  compared,
   jobs,
   modes,
   plan,
@@ -28,7 +29,9 @@ from kaleido_jax.evaluation.drawn import Drawn
 from kaleido_jax.evaluation.reference import Reference
 from kaleido_jax.evaluation.seen import Seen
 from kaleido_jax.metrics import features, frechet, precision_recall, similarity
+from kaleido_jax.metrics.bootstrap import Resampled
 
+SAMPLE = {'solver': 'ddim', 'spacing': 'x', 'steps': 2, 'temperature': 1.0}
 pytestmark = pytest.mark.usefixtures('one_device')
 
 
@@ -101,6 +104,32 @@ def test_every_setting_is_drawn_scored_and_reported(folder, config, tmp_path):
   assert 'steps 2, temperature 1.0' in text
   for name in ('curves.png', 'grid.png', 'modes.png'):
     assert (tmp_path / name).stat().st_size > 5000
+
+
+def test_models_stand_beside_the_first(tmp_path):
+  random, told, results = np.random.default_rng(0), [], []
+  for name, recall in (('mdm', 0.0), ('kaleido', 0.2)):
+    figures = {
+      'frechet': Resampled(9 - recall, 9 + random.normal(size=20)),
+      'recall': Resampled(recall, np.full(200, recall), (0.0, 1.0)),
+    }
+    for weight in (1.0, 4.0):
+      told.append((name, '', weight, figures))
+      shown = {n: f.interval() for n, f in figures.items()}
+      results.append(
+        report.Result(name, 7, 'aa', '', weight, SAMPLE, figures=shown)
+      )
+  report.write(tmp_path, results, {}, list(compared.of(told)))
+  text = (tmp_path / 'results.md').read_text()
+  assert 'Beside mdm, by the same choices of captions' in text
+  assert text.count('| kaleido | guidance | 4 | -0.2 [') == 1
+  assert '| inf [inf, inf] |' in text
+  saved = json.loads((tmp_path / 'results.json').read_text())['compared']
+  assert [(c['model'], c['guidance']) for c in saved] == [
+    *(('kaleido', 1.0), ('kaleido', 4.0))
+  ]
+  assert saved[0]['ratios']['recall'] == [None] * 3  # over nothing
+  assert saved[0]['differences']['frechet'][0] == pytest.approx(-0.2)
 
 
 @pytest.mark.slow  # of lists of pictures: test_sample
@@ -199,6 +228,11 @@ def test_captions_and_pictures_of_the_reference(folder, config):
   real = Reference(config, config.evaluate)
   captions = real.captions(30)
   assert len(set(captions)) == 30 and captions[:6] == real.captions(6)
+  of = real.of_captions(captions)
+  assert len(of) == config.evaluate.real
+  # Both come in one order: each is of a caption that was there, or of the next.
+  assert [*dict.fromkeys(of)] == [*range(max(of) + 1)]
+  assert (real.of_captions(captions[:1]) == -1).sum() >= 15
   found = real.part(0)
   assert len(found) == 20 and real.parts == 1
   name = str(real)

@@ -4,10 +4,11 @@ import functools
 import hashlib
 import math
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 
 from kaleido_jax.data import images, sources
@@ -81,6 +82,16 @@ class Reference:
   def keys(self) -> list[str]:
     """Of all pictures of all parts."""
     return [each[0] for each in self.said[: self._pictures] if each]
+
+  def of_captions(
+    self, captions: Sequence[str]
+  ) -> Int[np.ndarray, ' pictures'] | None:
+    """Which of these each picture has, -1 where none; a file says nothing."""
+    if self._file is not None:
+      return None
+    numbers = {caption: number for number, caption in enumerate(captions)}
+    examples = filter(None, map(self._example, range(self._pictures)))
+    return np.array([numbers.get(each.caption, -1) for each in examples])
 
   def __str__(self) -> str:
     if self._file is not None:

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from kaleido_jax import progress, sheet
-from kaleido_jax.evaluation import scores
+from kaleido_jax.evaluation import compared, scores
+from kaleido_jax.evaluation.compared import Compared
 from kaleido_jax.metrics.bootstrap import Interval
 
 TITLES = {
@@ -52,19 +53,28 @@ class Result(NamedTuple):
 
 
 def write(
-  folder: pathlib.Path, results: Sequence[Result], about: Mapping[str, Any]
+  folder: pathlib.Path,
+  results: Sequence[Result],
+  about: Mapping[str, Any],
+  beside: Sequence[Compared] = (),
 ) -> None:
-  """`about`: what every figure carries: extractor, reference, counts, seed."""
+  """`about`: what every figure carries: extractor, reference, counts, seed.
+
+  beside: models with the first of them.
+  """
   folder.mkdir(parents=True, exist_ok=True)
   told = [
     result._asdict()
     | {'figures': {n: list(i) for n, i in result.figures.items()}}
     for result in results
   ]
-  text = json.dumps({'about': dict(about), 'results': told}, indent=1)
+  said = {'about': dict(about), 'results': told}
+  said['compared'] = [_plain(each._asdict()) for each in beside]
+  text = json.dumps(said, indent=1, allow_nan=False)
   progress.replace(folder / 'results.json', f'{text}\n')
   _write_csv(folder / 'results.csv', results)
-  progress.replace(folder / 'results.md', table(results, about))
+  text = table(results, about) + (comparison(beside) if beside else '')
+  progress.replace(folder / 'results.md', text)
   curves(folder / 'curves.png', results)
 
 
@@ -98,6 +108,33 @@ def table(results: Sequence[Result], about: Mapping[str, Any]) -> str:
     f'\n\nIn brackets: where 95 of 100 would lie. {said}; '
     f'sampling: {", ".join(sorted(how))}.\n'
   )
+
+
+def comparison(beside: Sequence[Compared]) -> str:
+  """In Markdown: how far each is from the first model."""
+  more, times = beside[0].differences, beside[0].ratios
+  heads = [f'{TITLES[name]} by' for name in more]
+  for name in times:
+    above = (
+      f', above {compared.RATIOS[name]:g}' if compared.RATIOS[name] else ''
+    )
+    heads.append(f'{TITLES[name]}{above}, times')
+  lines = [
+    '',
+    f'Beside {beside[0].other}, by the same choices of captions:',
+    '',
+    '| model | way | guidance | ' + ' | '.join(heads) + ' |',
+    '| --- | --- | --- |' + ' --- |' * len(heads),
+  ]
+  for c in beside:
+    found = [str(c.differences[name]) for name in more]
+    found += [str(c.ratios[name]) for name in times]
+    lines.append(
+      f'| {c.model} | {c.way or "guidance"} | {c.guidance:g} | '
+      + ' | '.join(found)
+      + ' |'
+    )
+  return '\n'.join(lines) + '\n'
 
 
 def curves(path: pathlib.Path, results: Sequence[Result]) -> None:
@@ -149,6 +186,15 @@ def grid(
     for name, images in drawn.items()
   ]
   Image.fromarray(sheet.draw(tiles, columns=len(drawn), side=128)).save(path)
+
+
+def _plain(value: Any) -> Any:
+  """As JSON has it: null is what is not finite."""
+  if isinstance(value, Mapping):
+    return {name: _plain(each) for name, each in value.items()}
+  if isinstance(value, tuple):
+    return [_plain(each) for each in value]
+  return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _write_csv(path: pathlib.Path, results: Sequence[Result]) -> None:

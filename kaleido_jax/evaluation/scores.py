@@ -20,7 +20,7 @@ from kaleido_jax.metrics import (
   precision_recall,
   similarity,
 )
-from kaleido_jax.metrics.bootstrap import Interval
+from kaleido_jax.metrics.bootstrap import Resampled
 
 Features = Mapping[str, Float[np.ndarray, 'n _']]
 
@@ -42,6 +42,19 @@ class Truth(NamedTuple):
   gaussians: Mapping[str, frechet.Gaussian]  # by the distance's name
   reached: precision_recall.Reached | None  # None: no pictures, no neighbours
   count: int
+  # Of which drawn caption each is, or -1; None if nobody knows.
+  captions: Int[np.ndarray, ' reals'] | None = None
+
+  def weights(self, which: Int[np.ndarray, ' some']) -> Float[np.ndarray, ' n']:
+    """How often each counts where captions are chosen anew, with all of theirs.
+
+    Pictures of other captions stay: nothing chooses among those.
+    """
+    found = np.ones(self.count)
+    if self.captions is not None:
+      times = np.bincount(which, minlength=self.captions.max() + 1)
+      found = np.where(self.captions < 0, 1.0, times[self.captions])
+    return found
 
 
 class Drawn(NamedTuple):
@@ -89,7 +102,7 @@ def of(
   wanted: ConfigDict,
   drawn: Drawn | None = None,
   said: Float[np.ndarray, 'captions d'] | None = None,
-) -> dict[str, Interval]:
+) -> dict[str, Resampled]:
   """All figures of one setting; fakes lie caption by caption.
 
   said: features of the captions, where the extractor reads.
@@ -99,7 +112,7 @@ def of(
   captions, each, width = features.shape
 
   def sure(statistic, within=(-np.inf, np.inf), times=wanted.resamples):
-    return bootstrap.interval(
+    return bootstrap.resampled(
       captions, statistic, times=times, seed=wanted.seed, within=within
     )
 
@@ -129,9 +142,9 @@ def of(
     # would be longer, and figures of another size.
     for name in ('precision', 'recall', 'density', 'coverage'):
       found[name] = sure(
-        lambda which, name=name: precision_recall.figures(near.of(which), k)[
-          name
-        ],
+        lambda which, name=name: precision_recall.figures(
+          near.of(which), k, truth.weights(which)
+        )[name],
         within=(0.0, 1.0 if name in SHARES else np.inf),
       )
   if each > 1:
@@ -156,7 +169,7 @@ def _mean_of(values: Sequence[float]):
   return lambda which: values[which].mean()
 
 
-def _of_modes(drawn: Drawn, captions: int, sure) -> dict[str, Interval]:
+def _of_modes(drawn: Drawn, captions: int, sure) -> dict[str, Resampled]:
   """How many a caption's pictures show; and how far all are from the truth."""
   rows = drawn.numbers.reshape(captions, -1)
   distinct = [float(len(set(row))) for row in rows]

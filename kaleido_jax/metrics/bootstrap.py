@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from scipy import stats
 
 MANY = 100  # figures, of which quantiles can be taken
@@ -27,34 +27,47 @@ class Interval(NamedTuple):
     return f'{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]'
 
 
-def interval(
+class Resampled(NamedTuple):
+  """A figure, and what other choices of captions would have given.
+
+  Those of another model, of as many captions and by the same seed, are of the
+  same choices: the two can be compared one by one (`evaluation/compared.py`).
+  """
+
+  value: float
+  others: Float[np.ndarray, ' times']
+  within: tuple[float, float] = (-np.inf, np.inf)  # where it can lie at all
+
+  def interval(self, level: float = 0.95) -> Interval:
+    """It ends where the figure does.
+
+    Where a hundred or more cost too much, its ends are those of a normal law
+    of their spread: the outermost of twenty hold less than they should.
+    """
+    tail = (1 - level) / 2
+    if len(self.others) < MANY:
+      spread = np.std(self.others, ddof=1)
+      ends = spread * stats.t.ppf([tail, 1 - tail], len(self.others) - 1)
+    else:
+      ends = np.quantile(self.others, [tail, 1 - tail]) - np.mean(self.others)
+    low, high = np.clip(self.value + ends, *self.within)
+    return Interval(self.value, float(low), float(high))
+
+
+def resampled(
   count: int,
   statistic: Callable[[Int[np.ndarray, ' n']], float],
   *,
   times: int = 200,
-  level: float = 0.95,
   seed: int = 0,
   within: tuple[float, float] = (-np.inf, np.inf),
-) -> Interval:
-  """Of `statistic(which)`, given numbers of captions, some of them twice.
-
-  times: where a hundred or more cost too much, the ends are those of a normal
-  law of their spread: the outermost of twenty hold less than they should.
-  within: where the figure can lie at all: its interval ends there, too.
-  """
+) -> Resampled:
+  """Of `statistic(which)`, given numbers of captions, some of them twice."""
   if count < 2:
     raise ValueError(f'{count} captions say nothing of others; take 2 or more.')
   random = np.random.default_rng(seed)
-  value = statistic(np.arange(count))
   others = [
     statistic(np.sort(random.integers(count, size=count))) for _ in range(times)
   ]
-  tail = (1 - level) / 2
-  if times < MANY:
-    low, high = stats.t.ppf([tail, 1 - tail], times - 1) * np.std(
-      others, ddof=1
-    )
-  else:
-    low, high = np.quantile(others, [tail, 1 - tail]) - np.mean(others)
-  low, high = np.clip([value + low, value + high], *within)
-  return Interval(float(value), float(low), float(high))
+  value = statistic(np.arange(count))
+  return Resampled(float(value), np.array(others, float), within)

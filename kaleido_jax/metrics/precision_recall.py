@@ -23,7 +23,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 
 Features = Float[np.ndarray, '_ _']
 BLOCK = 2048  # rows of either side
@@ -64,12 +64,15 @@ def score(real: Features, fake: Features, k: int = 3) -> dict[str, float]:
   return figures(near(reached(real, k), reached(fake, k)), k)
 
 
-def figures(near: Near, k: int) -> dict[str, float]:
+def figures(
+  near: Near, k: int, weights: Num[np.ndarray, ' reals'] | None = None
+) -> dict[str, float]:
+  """weights: how often each real picture counts; else once."""
   return {
     'precision': float((near.within > 0).mean()),
-    'recall': float(near.recalled.any(0).mean()),
+    'recall': float(np.average(near.recalled.any(0), weights=weights)),
     'density': float(near.within.mean() / k),
-    'coverage': float(near.covered.any(0).mean()),
+    'coverage': float(np.average(near.covered.any(0), weights=weights)),
   }
 
 

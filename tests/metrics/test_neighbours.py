@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from feature_sets import pair
 
+from kaleido_jax.evaluation import scores
 from kaleido_jax.metrics import precision_recall
 
 
@@ -94,3 +95,25 @@ def test_what_has_no_neighbours_is_a_sentence():
   a, b = (precision_recall.reached(x, 3) for x in (real, fake))
   with pytest.raises(ValueError, match='do not fall into 7 groups'):
     precision_recall.near(a, b, groups=7)
+
+
+def test_real_pictures_count_as_often_as_their_captions():
+  """As if they were there so many times; what is not chosen is not there."""
+  real, fake = (precision_recall.reached(x, 3) for x in pair())
+  near = precision_recall.near(real, fake)
+  captions = np.arange(len(real.features)) % 5 - 1  # -1: of no drawn caption
+  truth = scores.Truth({}, real, len(captions), captions)
+  which = np.array([0, 0, 1, 3])
+  weights = truth.weights(which)
+  rows = np.concatenate(
+    [np.flatnonzero(captions == n) for n in (-1, 0, 0, 1, 3)]
+  )
+  assert weights.sum() == len(rows) and not weights[captions == 2].any()
+  found = precision_recall.figures(near, 3, weights)
+  assert found['recall'] == pytest.approx(near.recalled[0, rows].mean())
+  assert found['coverage'] == pytest.approx(near.covered[0, rows].mean())
+  everything = precision_recall.figures(near, 3)
+  assert found['recall'] != everything['recall']
+  assert found['precision'] == everything['precision']
+  unknown = scores.Truth({}, real, len(captions))
+  assert (unknown.weights(which) == 1).all()

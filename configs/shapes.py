@@ -6,13 +6,14 @@
 46 examples a second on two cores with a device for each of them (see BUILD.md):
 20,000 steps of 32 take four hours; the baseline, with 65, not quite three. From
 nothing, on today's scenes (version 6): not measured. On version 4, with more
-patterns and things in any order, everything named was right in 80 % of 200 pictures at guidance 2 after
-15,000 steps (84 % of those of one thing; latents named it in 96 %), and in
-30.5 % of the baseline's after 11,924 (2026-11-22). What ships has 12,057.
+patterns and things in any order, everything named was right in 80 % of 200
+pictures at guidance 2 after 15,000 steps (84 % of those of one thing; latents
+named it in 96 %), and in 30.5 % of the baseline's after 11,924 (2026-11-22).
+What ships has 12,057.
 
-Begun with the encoder and the denoiser that ship, the baseline has 75 % right at
-guidance 4 (100 % of those of one thing, 33 % of two) on version 6 after 20,051
-steps more. It ships, too: kaleido_jax/pretrained/shapes-mdm/README.md.
+Begun with the encoder and the denoiser that ship, the baseline has 75 % right
+at guidance 4 (100 % of those of one thing, 33 % of two) on version 6 after
+20,051 steps more. It ships, too: kaleido_jax/pretrained/shapes-mdm/README.md.
 
 Variants: configs/shapes.py:mdm is the baseline without latents; :blob has
 ellipses in place of boxes. Begun with the model that ships, 40 minutes give one

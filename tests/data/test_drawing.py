@@ -181,7 +181,7 @@ def test_a_blob_covers_the_pixels_of_its_shape(drawn):
   for size, thing, _, blob, mask, *_ in drawn:
     found = iou(blob.mask(size, size), mask)
     means[size, thing.shape].append(found)
-    assert found > FITS.get(thing.shape, 0.89) - 0.04
+    assert found > FITS.get(thing.shape, 0.89) - 0.05
   assert np.mean([iou for found in means.values() for iou in found]) > 0.85
 
 

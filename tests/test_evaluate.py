@@ -14,20 +14,16 @@ import small_models
 import small_runs
 
 from kaleido_jax import api, evaluate, exported, loading
-from kaleido_jax.data.shapes import Shapes
 from kaleido_jax.evaluation import (
   compared,
   jobs,
-  modes,
   plan,
   reference,
   report,
   scores,
-  styles,
 )
 from kaleido_jax.evaluation.drawn import Drawn
 from kaleido_jax.evaluation.reference import Reference
-from kaleido_jax.evaluation.seen import Seen
 from kaleido_jax.metrics import features, frechet, precision_recall, similarity
 from kaleido_jax.metrics.bootstrap import Resampled
 
@@ -312,52 +308,6 @@ def test_modes_are_counted(config):
   found = scores.of(truth, {'features': x}, names, config.evaluate, drawn)
   assert found['modes'].value == 1.5
   assert found['modes_distance'].value == pytest.approx(1 / 8)
-
-
-def test_tones_are_read_off_pictures():
-  tones = modes.Tones()
-  scenes = [Shapes(split='test', size=32).scene(i) for i in range(20)]
-  images = np.stack([Shapes(split='test', size=32)[i].image for i in range(20)])
-  found = [tones.names[number] for number in tones.read(images, {})]
-  assert found == [scene.facts.tone for scene in scenes]
-  truth = tones.truth(['a circle', 'a circle on navy'])
-  np.testing.assert_allclose(truth.sum(1), 1)
-  assert truth[0].max() < 1 and truth[1, tones.names.index('navy')] == 1
-
-
-def test_styles_are_learned():
-  """Of sets whose drawings lie apart; two names begin alike."""
-  random = np.random.default_rng(0)
-  sets = ['noto', 'noto-v1', 'twemoji']
-
-  class Pictures(Reference):
-    keys = said = ()
-
-    def __init__(self, count):
-      which = random.integers(3, size=count)
-      self.sets = [sets[n] for n in which]
-      self.keys = [f'{sets[n]}-1f{i}' for i, n in enumerate(which)]
-      self.said = [(k, f'caption {i % 5}') for i, k in enumerate(self.keys)]
-      x = 4 * np.eye(3)[which] + random.normal(size=(count, 3))
-      self.features = {'features': np.hstack([x, 0 * x])}
-
-  class Looked(Seen):
-    def __init__(self, pictures):
-      self.pictures, self.read = pictures, lambda: pictures.features
-
-  train, test = Pictures(300), Pictures(60)
-  known = styles.Styles(test, Looked(train))
-  said = known.learn(test.features)
-  found = [known.names[n] for n in known.read(None, test.features)]
-  right = np.mean([a == b for a, b in zip(found, test.sets, strict=True)])
-  assert right > 0.9
-  assert said.endswith(f'of 300 pictures, right in {right:.1%} of 60 held out')
-  truth = known.truth(['caption 0', 'caption 1'])
-  own = [test.sets[i] for i in range(60) if i % 5 == 0]
-  for name in sets:
-    expected = own.count(name) / len(own)
-    assert truth[0, known.names.index(name)] == pytest.approx(expected)
-  np.testing.assert_allclose(truth.sum(1), 1)
 
 
 def test_what_cannot_be_evaluated_is_a_sentence(folder, config):

@@ -127,6 +127,8 @@ def get_config() -> ConfigDict:
         b2=0.99,
         eps=1e-8,
         clip=2.0,  # of the gradient's norm
+        # Of the learning rate, for each part.
+        shares=dict(encoder=1.0, decoder=1.0, denoiser=1.0),
         ema_decay=0.9999,  # at most: less after few steps
         accumulate=1,  # parts that a batch is computed in, to save memory
       ),
@@ -135,6 +137,7 @@ def get_config() -> ConfigDict:
         t5='',  # folder, of Hugging Face or T5X: encoder and decoder
         mdm='',  # Matryoshka's vis_model_*.pth: the denoiser, or its inner one
         run='',  # of ours, or an export; at equal or lower resolutions
+        anew=(),  # parameters that are not: patterns of their paths
       ),
       mesh=dict(  # devices: data x fsdp x tensor
         data=-1,  # -1: all that the others leave
@@ -305,6 +308,7 @@ def small(config: ConfigDict) -> None:
   config.optimizer.update(
     learning_rate=1e-3, warmup_steps=200, cooldown_steps=4_000, ema_decay=0.998
   )
+  config.optimizer.shares.encoder = 0.1  # or its attention sees one word alone
   config.train.update(
     num_steps=20_000,
     save_every=500,

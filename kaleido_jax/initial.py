@@ -7,13 +7,14 @@ that has it:
   decoder    a run of ours     a pretrained T5     nothing
   denoiser   a run of ours     Matryoshka          nothing
 
-Nothing is random numbers. A run, or an export of one, gives averages; its
-denoiser, or Matryoshka's, may be the inner one of a larger denoiser: the paper
-trains 64x64 first, then 256x256 around it. Arrays are read straight into their
-shardings.
+Nothing is random numbers, and so is what `config.init.anew` names. A run, or an
+export of one, gives averages; its denoiser, or Matryoshka's, may be the inner
+one of a larger denoiser: the paper trains 64x64 first, then 256x256 around it.
+Arrays are read straight into their shardings.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -69,14 +70,17 @@ def _grown(around, inner, levels: int):
 def _of_run(config, mesh, wanted, plan: Mapping[str, str]) -> dict:
   """What a run of ours has learned, on average."""
   theirs = origins.config_of(config.init.run)
-  model = kaleido.from_config(theirs)
-  shapes, where = states.shardings(theirs, model, mesh)
-  averages = checkpoint.abstract(shapes.ema, where.ema)
-  frozen = checkpoint.abstract(shapes.frozen, where.frozen)
+  model, kind = kaleido.from_config(theirs), theirs.model.denoiser.kind
+  shapes = jax.eval_shape(
+    lambda key: kaleido.init_params(model, key, theirs.image_shapes),
+    jax.random.key(0),
+  )
+  whole = checkpoint.abstract(shapes, sharding.shardings(shapes, mesh, kind))
   folder = exported.folder_of(config.init.run)
   if exported.is_export(folder):
-    params, _ = exported.read(folder, kaleido.join(averages, frozen))
+    params, _ = exported.read(folder, whole)
   else:
+    averages, frozen = kaleido.split(model, whole)
     with checkpoint.Checkpoints(
       f'{folder}/checkpoints', read_only=True
     ) as checkpoints:
@@ -157,10 +161,11 @@ def _fitting(theirs: T5Config, ours: T5Config, path: str, key):
 def _completed(config, model: Kaleido, wanted, found):
   """Draws what was not read, as a run from nothing draws it."""
   wanted = traverse_util.flatten_dict(dict(wanted), sep='/')
+  anew = _anew(config.init.anew, wanted)
   read = {
     path: leaf
     for path, leaf in traverse_util.flatten_dict(found, sep='/').items()
-    if isinstance(leaf, jax.Array)
+    if isinstance(leaf, jax.Array) and path not in anew
   }
   where = {
     path: leaf.sharding for path, leaf in wanted.items() if path not in read
@@ -175,3 +180,19 @@ def _completed(config, model: Kaleido, wanted, found):
     draw = jax.jit(draw, out_shardings=where)
     read |= draw(jax.random.key(config.seed))
   return traverse_util.unflatten_dict(read, sep='/')
+
+
+def _anew(patterns: tuple[str, ...], paths: Iterable[str]) -> set[str]:
+  """The parameters that begin as random numbers, whatever was read."""
+  anew = set()
+  for pattern in patterns:
+    matched = {path for path in paths if re.search(pattern, path)}
+    if not matched:
+      raise ValueError(
+        f'config.init.anew: no parameter has {pattern!r} in its path; one is '
+        f'{next(iter(paths))!r}.'
+      )
+    anew |= matched
+  if anew:
+    logging.info('random numbers: %s', ', '.join(sorted(anew)))
+  return anew

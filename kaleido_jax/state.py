@@ -42,11 +42,28 @@ class State(NamedTuple):
 def optimizer(config) -> optax.GradientTransformation:
   """Adam with a linear warm-up; the gradient's norm is clipped before."""
   section, rate = config.optimizer, learning_rate(config)
+  adam = optax.scale_by_adam(b1=section.b1, b2=section.b2, eps=section.eps)
   return optax.chain(
     clip(section.clip),
-    optax.scale_by_adam(b1=section.b1, b2=section.b2, eps=section.eps),
+    _by_part(adam, dict(section.shares)),
     optax.scale_by_learning_rate(rate),
   )
+
+
+def _by_part(
+  inner: optax.GradientTransformation, shares: dict[str, float]
+) -> optax.GradientTransformation:
+  """Scales the updates of each part of the model; keeps inner's own state."""
+
+  def update(updates, state, params=None):
+    updates, state = inner.update(updates, state, params)
+    scaled = {
+      part: jax.tree.map(lambda x, share=shares[part]: share * x, some)
+      for part, some in updates.items()
+    }
+    return scaled, state
+
+  return optax.GradientTransformation(inner.init, update)
 
 
 def learning_rate(config) -> Callable[[Any], Any]:

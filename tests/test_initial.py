@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import t5_models
 from filling import filled
+from flax import traverse_util
 
 from configs import cc12m, shapes, toy
 from kaleido_jax import checkpoint, exported, initial, origins, sharding, train
@@ -228,6 +229,26 @@ def test_a_baseline_begins_with_what_ships():
   config.init.run = 'pretrained:shapes'
   origins.check(config, fresh=True)
   assert origins.plan(config) == dict(encoder='run', denoiser='run')
+
+
+def test_some_parameters_may_begin_anew(low, tmp_path):
+  config = origins.config_of(str(low[0]))
+  config.data.source = 'shapes'  # which is always there
+  config.init.run = str(low[0])
+  _, read, _ = begin(config)
+  config.init.anew = ('encoder/.*relpos_bias',)
+  _, params, _ = begin(config)
+  config.init.update(run='', anew=())
+  _, random, _ = begin(config)
+  read, params, random = (
+    traverse_util.flatten_dict(tree, sep='/') for tree in (read, params, random)
+  )
+  for path, leaf in params.items():
+    anew = path == 'encoder/encoder/relpos_bias/rel_embedding'
+    np.testing.assert_array_equal(leaf, (random if anew else read)[path])
+  config.init.update(run=str(low[0]), anew=('encoder/bias',))
+  with pytest.raises(ValueError, match="no parameter has 'encoder/bias'"):
+    begin(config)
 
 
 @pytest.mark.slow  # of the network alone: test_nested_unet

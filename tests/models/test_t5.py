@@ -244,6 +244,35 @@ def test_initial_values_spread_as_in_t5x():
   assert len(np.unique(layers['mlp']['wo']['kernel'][:, 0, 0])) == 4
 
 
+def test_an_encoder_knows_which_words_stand_together_before_it_learns():
+  """A linear map of a noun's state tells its adjective from another noun's."""
+  config = t5_models.tiny(width=128, num_heads=4, num_encoder_layers=1)
+  module = t5.T5(config)
+  params = t5.init_params(module, jax.random.key(0), ('encoder',))
+  rng = np.random.default_rng(0)
+  a, conjunction, first = 2, 3, 4
+  adjectives, nouns = rng.integers(8, size=(2, 3000, 2))
+  ids = np.full((3000, 8), t5.EOS)
+  ids[:, [0, 4]], ids[:, 3] = a, conjunction
+  ids[:, [1, 5]], ids[:, [2, 6]] = first + adjectives, first + 8 + nouns
+
+  def told(params) -> float:
+    states = t5_models.jit(
+      lambda params: module.apply(
+        {'params': params}, ids, ids > 0, method='encode'
+      )
+    )(params)
+    states = np.asarray(states[:, [2, 6]]).reshape(-1, 128)
+    labels = adjectives.reshape(-1)
+    probe, *_ = np.linalg.lstsq(states[:4000], np.eye(8)[labels[:4000]])
+    return np.mean((states[4000:] @ probe).argmax(-1) == labels[4000:])
+
+  assert told(params) > 0.95
+  flat = traverse_util.flatten_dict(params)
+  flat['encoder', 'relpos_bias', 'rel_embedding'] *= 0  # all as near
+  assert told(traverse_util.unflatten_dict(flat)) < 0.65
+
+
 def test_bfloat16_keeps_the_residual_stream_float32_and_finite(ragged):
   module, params, ids, mask, targets = ragged
   # A state that bfloat16 can only round to multiples of 2**13, and float16 not

@@ -127,8 +127,8 @@ def get_config() -> ConfigDict:
         b2=0.99,
         eps=1e-8,
         clip=2.0,  # of the gradient's norm
-        # Of the learning rate, for each part.
-        shares=dict(encoder=1.0, decoder=1.0, denoiser=1.0),
+        # Of the rate, for some parameters: (pattern of paths, share), ...
+        shares=(),
         ema_decay=0.9999,  # at most: less after few steps
         accumulate=1,  # parts that a batch is computed in, to save memory
       ),
@@ -308,7 +308,8 @@ def small(config: ConfigDict) -> None:
   config.optimizer.update(
     learning_rate=1e-3, warmup_steps=200, cooldown_steps=4_000, ema_decay=0.998
   )
-  config.optimizer.shares.encoder = 0.1  # or its attention sees one word alone
+  # Or attention hardens: each pixel and each word sees one word alone.
+  config.optimizer.shares = (('encoder/|/qkv/|/kv_cond/', 0.1),)
   config.train.update(
     num_steps=20_000,
     save_every=500,

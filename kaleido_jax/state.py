@@ -5,7 +5,8 @@ alike. What is frozen has neither average nor moments. An update with a loss or
 gradient that is not finite changes nothing but the counts.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -45,22 +46,24 @@ def optimizer(config) -> optax.GradientTransformation:
   adam = optax.scale_by_adam(b1=section.b1, b2=section.b2, eps=section.eps)
   return optax.chain(
     clip(section.clip),
-    _by_part(adam, dict(section.shares)),
+    _shared(adam, section.shares),
     optax.scale_by_learning_rate(rate),
   )
 
 
-def _by_part(
-  inner: optax.GradientTransformation, shares: dict[str, float]
+def _shared(
+  inner: optax.GradientTransformation, shares: Sequence[tuple[str, float]]
 ) -> optax.GradientTransformation:
-  """Scales the updates of each part of the model; keeps inner's own state."""
+  """Scales updates by the path of their parameter; keeps inner's own state."""
+
+  def share(path: str) -> float:
+    return next((share for part, share in shares if re.search(part, path)), 1.0)
 
   def update(updates, state, params=None):
     updates, state = inner.update(updates, state, params)
-    scaled = {
-      part: jax.tree.map(lambda x, share=shares[part]: share * x, some)
-      for part, some in updates.items()
-    }
+    scaled = jax.tree_util.tree_map_with_path(
+      lambda path, x: share(sharding.path_of(path)) * x, updates
+    )
     return scaled, state
 
   return optax.GradientTransformation(inner.init, update)

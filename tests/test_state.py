@@ -159,19 +159,21 @@ def test_a_run_that_is_to_end_cools_down():
   assert found == [0.5, 0.5, 0.5, 0.375, 0.125, 0.0, 0.0]
 
 
-def test_a_part_may_learn_at_a_rate_of_its_own():
+def test_some_parameters_may_learn_at_a_rate_of_their_own():
   """After one step of Adam everything has moved by the rate, to its sign."""
   made = toy.get_config()
   made.optimizer.update(learning_rate=0.5, warmup_steps=1)
-  made.optimizer.shares.update(encoder=0.1, decoder=0.0)
+  made.optimizer.shares = (('qkv|encoder/', 0.1), ('encoder/', 0.5))
   transform = states.optimizer(made)
-  gradient = {
-    part: {'kernel': jnp.array([0.1, -0.3])}
-    for part in ('encoder', 'decoder', 'denoiser')
-  }
+  kernel = {'kernel': jnp.array([0.1, -0.3])}
+  gradient = {'encoder': kernel, 'denoiser': {'qkv': kernel, 'conv': kernel}}
   moved, _ = transform.update(gradient, transform.init(gradient))
-  for part, by in dict(encoder=0.05, decoder=0.0, denoiser=0.5).items():
-    np.testing.assert_allclose(moved[part]['kernel'], [-by, by], rtol=1e-5)
+  for found, by in (
+    (moved['encoder'], 0.05),
+    (moved['denoiser']['qkv'], 0.05),
+    (moved['denoiser']['conv'], 0.5),
+  ):
+    np.testing.assert_allclose(found['kernel'], [-by, by], rtol=1e-5)
 
 
 def test_long_gradients_are_cut_and_short_ones_are_not():

@@ -12,7 +12,7 @@ is a chain of tables, so the true frequencies given a caption can be computed:
   number, shapes -> colours -> tone of the background -> its pattern
                  -> places, sizes, textures, tilts
 
-Things and grounds are plain as a rule, and most captions name every colour: what
+Things and grounds are plain as a rule, and most captions name all colours: what
 is rare costs a small model more than what it shows.
 """
 

@@ -12,8 +12,8 @@ is a chain of tables, so the true frequencies given a caption can be computed:
   number, shapes -> colours -> tone of the background -> its pattern
                  -> places, sizes, textures, tilts
 
-Things and grounds are plain as a rule, and most captions name all colours: what
-is rare costs a small model more than what it shows.
+Things and grounds are plain as a rule, and most captions name a colour: what is
+rare costs a small model more than what it shows.
 """
 
 import dataclasses
@@ -135,12 +135,12 @@ black       80        16        2       2
 # What a caption tells beside the shapes. It does not depend on what is there:
 # otherwise captions alone would say something of what they leave out.
 WORDINGS = {
-  'colour': 60,
-  'shape': 14,
-  'one colour': 9,  # of the first thing
-  'place': 7,
-  'size': 5,
-  'tone': 5,
+  'colour': 33,
+  'shape': 28,
+  'one colour': 17,  # of the first thing
+  'place': 10,
+  'size': 6,
+  'tone': 6,
 }
 
 Weights = dict[str, int]

@@ -309,7 +309,7 @@ def small(config: ConfigDict) -> None:
     learning_rate=1e-3, warmup_steps=200, cooldown_steps=4_000, ema_decay=0.998
   )
   # Or attention hardens: each word and each pixel sees one word alone.
-  config.optimizer.shares = (('encoder/', 0.1), ('/qkv/|/kv_cond/', 0.3))
+  config.optimizer.shares = (('^encoder/', 0.1), ('/qkv/|/kv_cond/', 0.3))
   config.train.update(
     num_steps=20_000,
     save_every=500,

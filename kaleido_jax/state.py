@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Float, Int
@@ -59,6 +60,16 @@ def _shared(
   def share(path: str) -> float:
     return next((share for part, share in shares if re.search(part, path)), 1.0)
 
+  def init(params):
+    paths = traverse_util.flatten_dict(params, sep='/')
+    for part, _ in shares:
+      if not any(re.search(part, path) for path in paths):
+        raise ValueError(
+          f'config.optimizer.shares: no trained parameter has {part!r} in its '
+          f'path; one is {next(iter(paths))!r}.'
+        )
+    return inner.init(params)
+
   def update(updates, state, params=None):
     updates, state = inner.update(updates, state, params)
     scaled = jax.tree_util.tree_map_with_path(
@@ -66,7 +77,7 @@ def _shared(
     )
     return scaled, state
 
-  return optax.GradientTransformation(inner.init, update)
+  return optax.GradientTransformation(init, update)
 
 
 def learning_rate(config) -> Callable[[Any], Any]:

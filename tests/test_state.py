@@ -174,6 +174,9 @@ def test_some_parameters_may_learn_at_a_rate_of_their_own():
     (moved['denoiser']['conv'], 0.5),
   ):
     np.testing.assert_allclose(found['kernel'], [-by, by], rtol=1e-5)
+  made.optimizer.shares = (('prior/', 0.1),)
+  with pytest.raises(ValueError, match="no trained parameter has 'prior/'"):
+    states.optimizer(made).init(gradient)
 
 
 def test_long_gradients_are_cut_and_short_ones_are_not():

@@ -280,9 +280,9 @@ class RelativeBias(Part):
   """One learned number per head and bucket of relative position.
 
   An encoder's heads begin by reading what is near, each twice as far as the one
-  before. One that learns through a denoiser alone hardly moves these numbers,
-  and without them never says which colour stood beside which noun. A decoder
-  has a loss of its own that asks for order.
+  before: so which colour stands beside which noun is told from the start, and
+  one that learns through a denoiser alone need not find it out. A decoder has a
+  loss of its own that asks for order.
   """
 
   bidirectional: bool

@@ -112,6 +112,11 @@ def check(config: ConfigDict, *, fresh: bool) -> None:
 
 def _check_model(config: ConfigDict) -> None:
   origins = plan(config)
+  if config.init.anew and not any(origins.values()):
+    raise ValueError(
+      'config.init.anew says what is not taken from a run or a file, and '
+      'config.init names none: everything is new.'
+    )
   if config.model.freeze_encoder and not origins['encoder']:
     raise ValueError(
       'config.model.freeze_encoder=True, but the encoder would begin as random '

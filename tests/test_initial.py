@@ -307,6 +307,10 @@ def test_the_run_comes_first_and_what_it_lacks_from_elsewhere(low, tmp_path):
     ({'model.encoder.width': 16}, 'model.encoder.width=32 there and 16 here'),
     ({'model.decoder.vocab_size': 80}, 'has 96 tokens, .*vocab_size=80'),
     ({'init.t5': ''}, 'encoder would begin as random numbers and stay so'),
+    (
+      {'init.t5': '', 'init.anew': ('encoder',)},
+      'names none: everything is new',
+    ),
     ({'init.t5': 'x/flan-t5-xl'}, '(?s)no T5 in x/flan.*google/flan-t5-xl'),
     ({'init.mdm': 'x.pth'}, r'no file x\.pth .*ml-mdm'),
     ({'init.run': 'runs/nowhere'}, 'no checkpoint of a run in runs/nowhere'),

@@ -35,6 +35,7 @@ def folder(data, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow  # each file by itself: tests/convert
 def test_weights_from_elsewhere(folder, data):
   config = json.loads((data / 'mdm/nested_tiny_config.json').read_text())
   names = dict(

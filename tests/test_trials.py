@@ -95,6 +95,7 @@ def test_points_of_a_caption_are_drawn_into_one_picture():
   assert rows.min() < 192 / 2 - 60  # what is high is drawn high
 
 
+@pytest.mark.slow  # that there are sheets: the next one
 def test_a_sheet_has_captions_that_training_never_sees():
   config = small_models.config()
   config.data.batch_size = 4

@@ -20,7 +20,7 @@ Variants, joined by commas:
 
 from ml_collections import ConfigDict
 
-from configs import default
+from configs import default, sizes
 
 
 def get_config(variant: str = '') -> ConfigDict:
@@ -35,10 +35,10 @@ def get_config(variant: str = '') -> ConfigDict:
   config.init.t5 = 'flan-t5-xl'
   config.mesh.fsdp = -1  # 20 bytes a parameter, over all devices
   if 'tiny' in variants:
-    default.shrink(config)
+    sizes.shrink(config)
     config.latents = ('color',)
   if '64' in variants:
-    default.lower(config)
+    sizes.lower(config)
   if 'mdm' in variants:
     config.latents = ()
   return config

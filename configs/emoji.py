@@ -19,7 +19,7 @@ Variants, joined by commas:
 
 from ml_collections import ConfigDict
 
-from configs import default
+from configs import default, sizes
 
 KINDS = ('text', 'bbox', 'blob', 'color')
 
@@ -31,12 +31,12 @@ def get_config(variant: str = '') -> ConfigDict:
     default.one_of(variants, 'mdm', kind)
   config = default.get_config()
   if 'small' in variants:
-    default.small(config)
+    sizes.small(config)
     config.data.vocabulary = 'emoji'
     for part in ('encoder', 'decoder'):
       config.model[part].vocab_size = 1536  # 1024 pieces of text, 512 colours
   else:
-    default.shrink(config)
+    sizes.shrink(config)
     config.data.update(caption_length=12, batch_size=16)
     if 'tiny' not in variants:
       _enlarge(config)

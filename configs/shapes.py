@@ -32,12 +32,12 @@ other noise by 9.3, to a fresh sample by 81.8 (version 4, guidance 4,
 
 from ml_collections import ConfigDict
 
-from configs import default
+from configs import default, sizes
 
 
 def get_config(variant: str = '') -> ConfigDict:
   config = default.get_config()
-  default.small(config)
+  sizes.small(config)
   config.latents = ('text', 'bbox', 'color')
   config.data.update(
     source='shapes',

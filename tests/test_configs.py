@@ -52,7 +52,9 @@ def count(config: ConfigDict) -> dict[str, int]:
 
 def test_every_configuration_is_listed_here():
   names = {path.stem for path in (ROOT / 'configs').glob('*.py')}
-  assert names == {name for name, _ in VARIANTS}
+  assert names - {'sizes'} == {
+    name for name, _ in VARIANTS
+  }  # no run of its own
 
 
 @pytest.mark.parametrize('name, variant', VARIANTS)

@@ -237,18 +237,16 @@ def test_some_parameters_may_begin_anew(low, tmp_path):
   config = origins.config_of(str(low[0]))
   config.data.source = 'shapes'  # which is always there
   config.init.run = str(low[0])
-  _, read, _ = begin(config)
+  random, read = from_nothing(config), begin(config)[1]
   config.init.anew = ('encoder/.*relpos_bias',)
-  _, params, _ = begin(config)
-  config.init.update(run='', anew=())
-  _, random, _ = begin(config)
   read, params, random = (
-    traverse_util.flatten_dict(tree, sep='/') for tree in (read, params, random)
+    traverse_util.flatten_dict(tree, sep='/')
+    for tree in (read, begin(config)[1], random)
   )
   for path, leaf in params.items():
     anew = path == 'encoder/encoder/relpos_bias/rel_embedding'
     np.testing.assert_array_equal(leaf, (random if anew else read)[path])
-  config.init.update(run=str(low[0]), anew=('encoder/bias',))
+  config.init.anew = ('encoder/bias',)
   with pytest.raises(ValueError, match="no parameter has 'encoder/bias'"):
     begin(config)
 

@@ -13,7 +13,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -28,7 +27,8 @@ from kaleido_jax.evaluation import (
   report,
   scores,
 )
-from kaleido_jax.metrics import features, modes
+from kaleido_jax.metrics import features
+from kaleido_jax.metrics.bootstrap import Interval
 
 
 def run(
@@ -57,12 +57,14 @@ def run(
   distances, statistics = extractor.distances, work.reference.statistics
   truth = scores.truth(real, distances, wanted, statistics)
   truth = truth._replace(captions=work.reference.of_captions(work.captions))
-  about = _about(wanted, work, truth)
+  about, shares, ceiling = _about(wanted, work, truth), None, {}
   if work.known:
-    about['modes'] = work.known.learn(real)
+    about['modes'] = work.known.learn()
     shares = work.known.truth(work.captions)
-    each = [modes.distinct(row, wanted.per_caption) for row in shares]
-    about['modes of real pictures of a caption'] = f'{np.mean(each):.3g}'
+  if work.ceiling:
+    other = work.ceiling.read()
+    ceiling = scores.ceiling(truth, other, distances, wanted, shares)
+    about['ceiling'] = f'{len(other["features"])} of {work.ceiling.pictures}'
   words = extractor.read(work.captions) if extractor.read else None
   results, hidden, settings = [], {}, []
   for job in work.jobs:
@@ -72,7 +74,7 @@ def run(
       drawn = hidden[job.name] = scores.Drawn(work.known.names, numbers, shares)
     figures = scores.of(truth, seen, distances, wanted, drawn, words)
     settings.append((job.model.name, *job.setting, figures))
-    figures = {name: figure.interval() for name, figure in figures.items()}
+    figures = _intervals(figures)
     told = ', '.join(f'{name} {i}' for name, i in figures.items())
     logging.info('%s: %s', job.name, told)
     results.append(
@@ -84,13 +86,18 @@ def run(
       )
     )
   folder = pathlib.Path(out or exported.home(workdir[0]) / 'evaluation')
-  report.write(folder, results, about, list(compared.of(settings)))
+  beside, ceiling = list(compared.of(settings)), _intervals(ceiling)
+  report.write(folder, results, about, ceiling, beside)
   shown = {job.name: job.drawn.first(report.ROWS) for job in work.jobs}
   report.grid(folder / 'grid.png', shown, work.captions)
   if hidden:
     columns = len(wanted.guidance)
     histograms.draw(folder / 'modes.png', hidden, columns=columns)
   logging.info('see %s', folder / 'results.md')
+
+
+def _intervals(figures: compared.Figures) -> dict[str, Interval]:
+  return {name: figure.interval() for name, figure in figures.items()}
 
 
 def _about(

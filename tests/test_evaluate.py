@@ -87,15 +87,22 @@ def test_every_setting_is_drawn_scored_and_reported(folder, config, tmp_path):
   text = (tmp_path / 'results.csv').read_text()
   rows = list(csv.DictReader(text.splitlines()))
   assert float(rows[2]['vendi']) == results[2].figures['vendi'].value
-  about = json.loads((tmp_path / 'results.json').read_text())['about']
+  saved = json.loads((tmp_path / 'results.json').read_text())
+  about, ceiling = saved['about'], saved['ceiling']
   assert about['extractor'] == 'corner-0a1b2c3d, none'
   assert about['captions'] == 6
   told = rf'{folder} by 7 updates, each of 32 examples and [\d.]+ GFLOP'
   assert re.fullmatch(told, about['trained'])
   assert about['resamples'] == '10 of captions, of distances 10'
   assert about['real'].startswith('20 of shapes-')
+  # As many of the training split: they do not stand for one caption.
+  assert re.match('18 of shapes-.*, train, at most 18,', about['ceiling'])
+  assert set(ceiling) == set(result.figures) - {
+    *('mss', 'mss_with_diagonal', 'vendi', 'text_match', 'modes_distance')
+  }
 
   text = (tmp_path / 'results.md').read_text()
+  assert text.count('| real pictures | – | – |') == 1
   assert text.count('| cads |') == 2 and 'FID' not in text
   assert 'steps 2, temperature 1.0' in text
   for name in ('curves.png', 'grid.png', 'modes.png'):
@@ -115,7 +122,7 @@ def test_models_stand_beside_the_first(tmp_path):
       results.append(
         report.Result(name, 7, 'aa', '', weight, SAMPLE, figures=shown)
       )
-  report.write(tmp_path, results, {}, list(compared.of(told)))
+  report.write(tmp_path, results, {}, {}, list(compared.of(told)))
   text = (tmp_path / 'results.md').read_text()
   assert 'Beside mdm, by the same choices of captions' in text
   assert text.count('| kaleido | guidance | 4 | -0.2 [') == 1
@@ -293,6 +300,27 @@ def test_figures_are_those_of_the_metrics(config):
     assert found[name].value == pytest.approx(value)
 
 
+def test_real_pictures_are_judged_as_drawn_ones(config):
+  """By the reach of a full set; three of 11 pictures make no row of two."""
+  random = np.random.default_rng(0)
+  real, other = random.normal(size=(40, 5)), random.normal(size=(11, 5))
+  config.evaluate.update(num_captions=8, per_caption=2)
+  names, of = {'features': 'frechet'}, np.arange(40) % 8
+  truth = scores.truth({'features': real}, names, config.evaluate)
+  truth = truth._replace(captions=of)  # of the drawn ones; these have others
+  shares = np.array([[1.0, 0.0], [0.5, 0.5]])
+  found = scores.ceiling(
+    truth, {'features': other}, names, config.evaluate, shares
+  )
+  expected = precision_recall.score(real, other[:10]) | {
+    'frechet': frechet.distance(real, other[:10]),
+    'modes': 1.25,  # of two pictures: one; one in half of the cases, else two
+  }
+  assert found.keys() == expected.keys()
+  for name, value in expected.items():
+    assert found[name].value == pytest.approx(value)
+
+
 def test_modes_are_counted(config):
   """Two captions, of which one hides a coin and the other nothing."""
   config.evaluate.update(num_captions=2, per_caption=4)
@@ -315,6 +343,7 @@ def test_what_cannot_be_evaluated_is_a_sentence(folder, config):
     ({'ways': ('magic',)}, "ways names 'magic'; there are apart"),
     ({'guidance': ()}, 'guidance is empty'),
     ({'num_captions': 1}, 'num_captions=1 is too small; give 2'),
+    ({'ceiling': 'test'}, "ceiling='test' is the split that is compared"),
     ({'real': 3}, 'real=3 is too small; give 4'),
     ({'neighbours': 6, 'num_captions': 2, 'per_caption': 3}, 'are too few'),
   ):

@@ -43,6 +43,7 @@ class Work(NamedTuple):
   captions: list[str]
   extractor: Extractor
   real: Seen
+  ceiling: Seen | None  # other real ones, judged as drawn ones are
   known: modes.Modes | None  # hidden ones, where the data knows them
   jobs: list[Job]
 
@@ -62,6 +63,8 @@ class Work(NamedTuple):
 
   def _all_seen(self) -> Iterator[tuple[str, Seen]]:
     yield 'real', self.real
+    if self.ceiling:
+      yield 'real, as if drawn', self.ceiling
     for seen in self.known.needs if self.known else ():
       yield f'{self.known.what}s', seen
     for job in self.jobs:
@@ -86,8 +89,10 @@ def prepared(
     mark = hashlib.sha256(str(pictures).encode()).hexdigest()[:8]
     return Seen(pictures, extractor, homes[0] / 'real' / mark)
 
+  other = reference.ceiling()
   return Work(
     *(reference, captions, extractor, looking(reference)),
+    ceiling=other and looking(other),
     known=modes.of(reference, looking),
     jobs=[
       job

@@ -24,7 +24,7 @@ class Modes(Protocol):
   names: Sequence[str]
   needs: Sequence[Seen]  # what has to be looked at before the rest
 
-  def learn(self, real: Features) -> str:
+  def learn(self) -> str:
     """From what was looked at; says how well it tells the real ones apart."""
 
   def read(
@@ -33,7 +33,10 @@ class Modes(Protocol):
     """Numbers of names."""
 
   def truth(self, captions: Sequence[str]) -> Float[np.ndarray, 'captions n']:
-    """The share of each mode among real pictures of a caption."""
+    """The share of each mode among real pictures of a caption.
+
+    As `read` tells them: its mistakes are in the drawn ones, too.
+    """
 
 
 def of(
@@ -46,8 +49,9 @@ def of(
   if reference.name == 'emoji' and reference.statistics is None:
     from kaleido_jax.evaluation import styles
 
-    known = reference.other(split='train', real=styles.PICTURES, reference='')
-    return styles.Styles(reference, looking(known))
+    known = reference.other(split='train', real=styles.PICTURES)
+    # Those that are compared with, if these are all of them.
+    return styles.Styles(looking(known), looking(reference.whole()))
   return None
 
 
@@ -61,8 +65,7 @@ class Tones:
 
     self.names = world.values('tone')
 
-  def learn(self, real: Features) -> str:
-    del real
+  def learn(self) -> str:
     return 'tones by segmentation'
 
   def read(self, images, seen) -> Int[np.ndarray, ' n']:

@@ -70,6 +70,11 @@ def check(wanted: ConfigDict) -> None:
       f'{wanted.num_captions} captions with {wanted.per_caption} pictures each '
       f'are too few for config.evaluate.neighbours={wanted.neighbours}.'
     )
+  if wanted.ceiling == wanted.split:
+    raise ValueError(
+      f'config.evaluate.ceiling={wanted.ceiling!r} is the split that is '
+      "compared with: give another one, or '' for none."
+    )
   for name in ('guidance', 'ways'):
     if not wanted[name]:
       raise ValueError(f'config.evaluate.{name} is empty: nothing to draw.')

@@ -66,22 +66,36 @@ class Reference:
     """Of the source: shapes."""
     return self._data.source.partition(':')[0]
 
+  def whole(self) -> 'Reference':
+    """All pictures of its split."""
+    return self.other(real=max(len(self._source), self._count))
+
   def other(self, **changed: Any) -> 'Reference':
     """The same data, but for some fields of config.evaluate."""
     wanted = self._wanted.copy_and_resolve_references()
     wanted.update(changed)
     return Reference(self._config, wanted)
 
-  @functools.cached_property
-  def said(self) -> list[tuple[str, str] | None]:
-    """(key, caption) of all that there is; None of what cannot be read."""
-    found = map(self._example, range(len(self._source)))
-    return [each and (each.key, each.caption) for each in found]
+  def ceiling(self) -> 'Reference | None':
+    """Other real pictures, to be judged as drawn ones are, and as many.
 
-  @property
-  def keys(self) -> list[str]:
-    """Of all pictures of all parts."""
-    return [each[0] for each in self.said[: self._pictures] if each]
+    A file has no others; in shards, those of training are all there is.
+    """
+    wanted = self._wanted
+    if not wanted.ceiling or self._file is not None:
+      return None
+    shards = self._data.source == 'webdataset'
+    return self.other(
+      split=wanted.ceiling,
+      path=self._config.data.path if shards else wanted.path,
+      real=wanted.num_captions * wanted.per_caption,
+    )
+
+  @functools.cached_property
+  def said(self) -> list[tuple[str, str]]:
+    """(key, caption) of all pictures of all parts."""
+    found = filter(None, map(self._example, range(self._pictures)))
+    return [(each.key, each.caption) for each in found]
 
   def of_captions(
     self, captions: Sequence[str]

@@ -37,6 +37,7 @@ DRAWN = (
 )
 SOLVER = ('solver', 'spacing', 'steps', 'temperature')  # told under a table
 ROWS = 4  # captions of the grid
+REAL = '#222222'
 INKS = ('#5f6670', '#d55e00', '#0072b2', '#009e73', '#cc79a7', '#b8860b')
 
 
@@ -56,11 +57,12 @@ def write(
   folder: pathlib.Path,
   results: Sequence[Result],
   about: Mapping[str, Any],
+  ceiling: Mapping[str, Interval],
   beside: Sequence[Compared] = (),
 ) -> None:
   """`about`: what every figure carries: extractor, reference, counts, seed.
 
-  beside: models with the first of them.
+  ceiling: of real pictures. beside: models with the first of them.
   """
   folder.mkdir(parents=True, exist_ok=True)
   told = [
@@ -69,13 +71,14 @@ def write(
     for result in results
   ]
   said = {'about': dict(about), 'results': told}
+  said['ceiling'] = {name: list(i) for name, i in ceiling.items()}
   said['compared'] = [_plain(each._asdict()) for each in beside]
   text = json.dumps(said, indent=1, allow_nan=False)
   progress.replace(folder / 'results.json', f'{text}\n')
   _write_csv(folder / 'results.csv', results)
-  text = table(results, about) + (comparison(beside) if beside else '')
+  text = table(results, about, ceiling) + (comparison(beside) if beside else '')
   progress.replace(folder / 'results.md', text)
-  curves(folder / 'curves.png', results)
+  curves(folder / 'curves.png', results, ceiling)
 
 
 def read(folder: pathlib.Path) -> list[Result]:
@@ -89,8 +92,12 @@ def read(folder: pathlib.Path) -> list[Result]:
   ]
 
 
-def table(results: Sequence[Result], about: Mapping[str, Any]) -> str:
-  """In Markdown: a row for each setting."""
+def table(
+  results: Sequence[Result],
+  about: Mapping[str, Any],
+  ceiling: Mapping[str, Interval],
+) -> str:
+  """In Markdown: a row for each setting, and for real pictures."""
   names = [name for name in scores.NAMES if name in results[0].figures]
   lines = [
     '| model | way | guidance | ' + ' | '.join(TITLES[n] for n in names) + ' |',
@@ -102,6 +109,9 @@ def table(results: Sequence[Result], about: Mapping[str, Any]) -> str:
       f'| {r.model}, step {r.step} | {r.way or "guidance"} | {r.guidance:g} | '
       f'{figures} |'
     )
+  if ceiling:
+    figures = ' | '.join(str(ceiling.get(name, '–')) for name in names)
+    lines.append(f'| real pictures | – | – | {figures} |')
   said = '; '.join(f'{name}: {value}' for name, value in about.items())
   how = {f'{name} {r.settings[name]}' for r in results for name in SOLVER}
   return '\n'.join(lines) + (
@@ -137,7 +147,11 @@ def comparison(beside: Sequence[Compared]) -> str:
   return '\n'.join(lines) + '\n'
 
 
-def curves(path: pathlib.Path, results: Sequence[Result]) -> None:
+def curves(
+  path: pathlib.Path,
+  results: Sequence[Result],
+  ceiling: Mapping[str, Interval],
+) -> None:
   """Each figure over the weight, a line for each model and way (figure 5)."""
   import matplotlib.pyplot as plt
 
@@ -160,6 +174,8 @@ def curves(path: pathlib.Path, results: Sequence[Result]) -> None:
       ax.fill_between(x, values[:, 1], values[:, 2], color=ink, alpha=0.15)
       label = f'{model} + {way}' if way else model
       ax.plot(x, values[:, 0], '.-', color=ink, label=label)
+    if name in ceiling:
+      ax.axhline(ceiling[name].value, color=REAL, ls=':', label='real pictures')
     ax.set_title(TITLES[name], fontsize=10)
     ax.set_xlabel('guidance', fontsize=8)
     ax.spines[['top', 'right']].set_visible(False)

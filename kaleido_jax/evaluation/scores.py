@@ -33,6 +33,7 @@ NAMES = (
 # Each takes the eigenvalues of a large matrix, or all logits.
 FEW_RESAMPLES = 20
 ENDINGS = {'fid': '', 'sfid': '_s'}  # of statistics in a file of ADM's
+WITHIN = ('mss', 'mss_with_diagonal', 'vendi')  # a caption
 SHARES = ('precision', 'recall', 'coverage')
 
 
@@ -162,6 +163,35 @@ def of(
   if drawn is not None:
     found |= _of_modes(drawn, captions, sure)
   return {name: found[name] for name in NAMES if name in found}
+
+
+def ceiling(
+  truth: Truth,
+  real: Features,
+  distances: Mapping[str, str],
+  wanted: ConfigDict,
+  shares: Float[np.ndarray, 'captions modes'] | None = None,
+) -> dict[str, Resampled]:
+  """Figures of other real pictures, as if drawn: what can be reached at all.
+
+  They are of many captions: of what lies within one, hidden modes alone are
+  known, by their true shares.
+  """
+  rows = len(real['features']) // wanted.per_caption
+  alike = wanted.copy_and_resolve_references()
+  alike.num_captions = rows
+  found = of(
+    truth._replace(captions=None),
+    {name: x[: rows * wanted.per_caption] for name, x in real.items()},
+    *(distances, alike),
+  )
+  found = {name: found[name] for name in found if name not in WITHIN}
+  if shares is not None:
+    each = [modes.distinct(row, wanted.per_caption) for row in shares]
+    found['modes'] = bootstrap.resampled(
+      len(each), _mean_of(each), times=wanted.resamples, seed=wanted.seed
+    )
+  return found
 
 
 def _mean_of(values: Sequence[float]):

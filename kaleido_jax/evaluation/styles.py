@@ -15,7 +15,6 @@ import optax
 from jaxtyping import Float, Int
 
 from kaleido_jax.data.emoji import vendors
-from kaleido_jax.evaluation.reference import Reference
 from kaleido_jax.evaluation.seen import Features, Seen
 
 PICTURES = 4_096  # that it learns from
@@ -28,16 +27,16 @@ class Styles:
 
   what = 'style'
 
-  def __init__(self, reference: Reference, train: Seen):
-    """train: of the training split, whose keys say the set."""
-    self._reference, self._train = reference, train
+  def __init__(self, train: Seen, held_out: Seen):
+    """Of references, whose keys say the set."""
+    self.needs = self._train, self._held_out = train, held_out
     self.names = [each.name for each in vendors.SETS]
-    self.needs = (train,)
 
-  def learn(self, real: Features) -> str:
-    x, y = self._train.read()['features'], self._labels(self._train.pictures)
+  def learn(self) -> str:
+    x, y = self._train.read()['features'], self._labels(self._train)
     self._tell = fit(x, y, len(self.names))
-    right = self._tell(real['features']) == self._labels(self._reference)
+    self._told = self._tell(self._held_out.read()['features'])
+    right = self._told == self._labels(self._held_out)
     return (
       f'styles by a linear classifier of {len(x)} pictures, right in '
       f'{right.mean():.1%} of {len(right)} held out'
@@ -49,12 +48,13 @@ class Styles:
 
   def truth(self, captions: Sequence[str]) -> Float[np.ndarray, 'captions n']:
     counts = collections.defaultdict(lambda: np.zeros(len(self.names)))
-    for key, caption in filter(None, self._reference.said):
-      counts[caption][self._number(key)] += 1
+    said = self._held_out.pictures.said
+    for (_, caption), number in zip(said, self._told, strict=True):
+      counts[caption][number] += 1
     return np.stack([counts[c] / counts[c].sum() for c in captions])
 
-  def _labels(self, pictures: Reference) -> Int[np.ndarray, ' n']:
-    return np.array([self._number(key) for key in pictures.keys])
+  def _labels(self, seen: Seen) -> Int[np.ndarray, ' n']:
+    return np.array([self._number(key) for key, _ in seen.pictures.said])
 
   def _number(self, key: str) -> int:
     """'noto-v1-1f431' is of noto-v1, not of noto."""

@@ -2,6 +2,10 @@
 
 from ml_collections import ConfigDict
 
+# Of the rate, where it is high and everything begins from nothing: or attention
+# hardens, and each word and each pixel sees one word alone.
+SHARES = (('^encoder/', 0.1), ('/qkv/|/kv_cond/', 0.3))
+
 
 def shrink(config: ConfigDict) -> None:
   """For a laptop: 32x32 around 16x16, everything trained from nothing."""
@@ -67,8 +71,7 @@ def small(config: ConfigDict) -> None:
   config.optimizer.update(
     learning_rate=1e-3, warmup_steps=200, cooldown_steps=4_000, ema_decay=0.998
   )
-  # Or attention hardens: each word and each pixel sees one word alone.
-  config.optimizer.shares = (('^encoder/', 0.1), ('/qkv/|/kv_cond/', 0.3))
+  config.optimizer.shares = SHARES
   config.train.update(
     num_steps=20_000,
     save_every=500,

@@ -27,6 +27,7 @@ VARIANTS = [
   ('emoji', ('tiny',)),
   ('emoji', ('small,text',)),
   ('emoji', ('small,mdm',)),
+  ('emoji', ('large,color',)),
   ('shapes', ()),
   ('shapes', ('mdm',)),
   ('toy', ()),
@@ -89,6 +90,7 @@ def test_an_unknown_variant_is_refused(name):
     ('cc12m', '64,256'),
     ('imagenet', '64,256'),
     ('emoji', 'small,tiny'),
+    ('emoji', 'tiny,large'),
     ('emoji', 'mdm,text'),
   ],
 )

@@ -170,7 +170,7 @@ def test_what_is_not_finite_is_no_picture(folder, config, tmp_path):
   model.params = jax.tree.map(lambda x: x * np.nan, model.params)
   setting = plan.settings(config.evaluate)[0]
   asked = plan.asked(model, ['a circle'], setting, config.evaluate)
-  drawn = Drawn(model, asked, 3, tmp_path)
+  drawn = Drawn(model, asked, tmp_path, each=3)
   with pytest.raises(ValueError, match='drawn is not finite'):
     drawn.draw()
   assert not list(tmp_path.rglob('*.npz'))
@@ -195,7 +195,7 @@ def test_the_last_of_two_processes_reports(
   """Each does its parts of everything; captions are not cut in two."""
   monkeypatch.setattr('kaleido_jax.evaluation.drawn.PART', 5)  # of 3 each
   monkeypatch.setattr('kaleido_jax.evaluation.reference.PART', 7)
-  config.evaluate.update(ways=('',), guidance=(1.5, 2.5))
+  config.evaluate.update(ways=('',), guidance=(1.5, 2.5), batch_size=5)
   run(config, folder, tmp_path, part='1/2')
   (at,) = drawn_of(folder).glob('guidance-1.5-*')
   names = [f'0000{n}-of-00006.npz' for n in (1, 3, 5)]

@@ -18,7 +18,9 @@ from kaleido_jax.evaluation import kept
 from kaleido_jax.pictures import Asked
 
 Images = UInt8[np.ndarray, 'n h w 3']
-PART = 64  # pictures, or what a caption has: what is lost when it is killed
+# Pictures, or a batch of them, or what a caption has: what is lost when it is
+# killed.
+PART = 64
 Share = tuple[int, int]  # which, of how many
 
 
@@ -26,11 +28,21 @@ class Drawn:
   """What a model is to draw under a setting, some of it there already."""
 
   def __init__(
-    self, model: Kaleido, wanted: list[Asked], each: int, folder: pathlib.Path
+    self,
+    model: Kaleido,
+    wanted: list[Asked],
+    folder: pathlib.Path,
+    *,
+    each: int,
+    batch: int = 1,
   ):
-    """each: pictures of a caption; they lie in one part."""
+    """each: pictures of a caption; they lie in one part.
+
+    batch: of a device, not all that there are: other processes may have more.
+    """
     self._model, self._wanted, self.folder = model, wanted, folder
-    self._each, self._size = each, max(PART // each, 1) * each
+    self._each = each
+    self._size = max(max(PART, batch) // each, 1) * each
     self.parts = -(-len(wanted) // self._size)
 
   def draw(

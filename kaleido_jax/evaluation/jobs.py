@@ -114,7 +114,8 @@ def _jobs(
     asked = plan.asked(model, captions, setting, wanted)
     model.check(asked)
     at = home / 'drawn' / plan.folder(model, weights, setting, asked)
-    drawn = Drawn(model, asked, wanted.per_caption, at)
+    each, batch = wanted.per_caption, wanted.batch_size
+    drawn = Drawn(model, asked, at, each=each, batch=batch)
     seen = Seen(drawn, extractor, at)
     yield Job(model, weights, setting, asked, drawn, seen)
 

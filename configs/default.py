@@ -184,6 +184,7 @@ def get_config() -> ConfigDict:
         num_captions=128,
         per_caption=8,
         real=2_048,  # pictures that are compared with; at most
+        matched=False,  # with those of the drawn captions alone
         ceiling='train',  # a split that is judged as if drawn; '': none
         reference='',  # or an .npz as ADM's, of pictures and statistics
         extractor='efficientnet_lite0',  # or 'inception_v3'

@@ -18,12 +18,10 @@ from kaleido_jax.evaluation import (
   compared,
   jobs,
   plan,
-  reference,
   report,
   scores,
 )
 from kaleido_jax.evaluation.drawn import Drawn
-from kaleido_jax.evaluation.reference import Reference
 from kaleido_jax.metrics import features, frechet, precision_recall, similarity
 from kaleido_jax.metrics.bootstrap import Resampled
 
@@ -226,64 +224,6 @@ def test_a_way_changes_fields_and_methods(folder, config):
   assert one.settings['solver'] == 'ddim' and one.settings['guidance'] == 3
 
 
-def test_captions_and_pictures_of_the_reference(folder, config):
-  """Captions are different ones; pictures are as the source has them."""
-  real = Reference(config, config.evaluate)
-  captions = real.captions(30)
-  assert len(set(captions)) == 30 and captions[:6] == real.captions(6)
-  of = real.of_captions(captions)
-  assert len(of) == config.evaluate.real
-  # Both come in one order: each is of a caption that was there, or of the next.
-  assert [*dict.fromkeys(of)] == [*range(max(of) + 1)]
-  assert (real.of_captions(captions[:1]) == -1).sum() >= 15
-  found = real.part(0)
-  assert len(found) == 20 and real.parts == 1
-  name = str(real)
-  config.evaluate.split = 'train'
-  assert str(Reference(config, config.evaluate)) != name
-
-
-@pytest.mark.parametrize('count', [1, 2, 3, 12, 100, 1117])
-def test_a_reference_is_read_all_over_and_once(count):
-  stride = reference._stride(count)
-  order = [place * stride % count for place in range(count)]
-  assert sorted(order) == [*range(count)]
-  # Of ten classes in a row, the first twenty pictures show nearly all.
-  if count > 99:
-    assert len({index * 10 // count for index in order[:20]}) >= 9
-
-
-def test_a_reference_of_adm(folder, config, tmp_path):
-  """Its pictures are seen; its statistics count where Inception looked."""
-  random = np.random.default_rng(0)
-  images = random.integers(256, size=(9, 32, 32, 3), dtype=np.uint8)
-  mean, path = np.arange(3.0), tmp_path / 'adm.npz'
-  np.savez(path, arr_0=images, mu=mean, sigma=np.eye(3))
-  config.evaluate.reference = str(path)
-  real = Reference(config, config.evaluate)
-  np.testing.assert_array_equal(real.part(0), images)
-  x = {'features': random.normal(size=(9, 3)), 'logits': np.zeros((9, 4))}
-  found = scores.truth(x, {'features': 'fid'}, config.evaluate, path)
-  np.testing.assert_array_equal(found.gaussians['fid'].mean, mean)
-  found = scores.truth(x, {'features': 'frechet'}, config.evaluate, path)
-  np.testing.assert_allclose(
-    found.gaussians['frechet'].mean, x['features'].mean(0)
-  )
-  with pytest.raises(ValueError, match='of Inception alone'):
-    scores.truth({}, {'features': 'frechet'}, config.evaluate, path)
-  found = scores.truth({}, {'features': 'fid'}, config.evaluate, path)
-  assert found.reached is None
-  config.evaluate.update(num_captions=3, per_caption=4)
-  x = {'features': random.normal(size=(12, 3)), 'logits': np.eye(12)}
-  figures = scores.of(found, x, {'features': 'fid'}, config.evaluate)
-  assert list(figures) == [
-    *('fid', 'inception_score', 'mss', 'mss_with_diagonal', 'vendi')
-  ]
-  np.savez(path, arr_0=images[:, :16])
-  with pytest.raises(ValueError, match=r'pictures of \[16, 32, 3\], and the'):
-    Reference(config, config.evaluate).part(0)
-
-
 def test_figures_are_those_of_the_metrics(config):
   random = np.random.default_rng(0)
   real, fake = random.normal(size=(40, 5)), random.normal(size=(8, 4, 5)) + 0.2
@@ -344,6 +284,7 @@ def test_what_cannot_be_evaluated_is_a_sentence(folder, config):
     ({'guidance': ()}, 'guidance is empty'),
     ({'num_captions': 1}, 'num_captions=1 is too small; give 2'),
     ({'ceiling': 'test'}, "ceiling='test' is the split that is compared"),
+    ({'matched': True, 'reference': 'a.npz'}, 'a.npz has no captions'),
     ({'real': 3}, 'real=3 is too small; give 4'),
     ({'neighbours': 6, 'num_captions': 2, 'per_caption': 3}, 'are too few'),
   ):

@@ -84,6 +84,8 @@ def prepared(
   agree(models)
   homes = [exported.home(place) / 'evaluation' for place in workdir]
   captions = reference.captions(wanted.num_captions)
+  if wanted.matched:
+    reference = reference.other(only=captions)
 
   def looking(pictures: Reference) -> Seen:
     mark = hashlib.sha256(str(pictures).encode()).hexdigest()[:8]
@@ -93,7 +95,7 @@ def prepared(
   return Work(
     *(reference, captions, extractor, looking(reference)),
     ceiling=other and looking(other),
-    known=modes.of(reference, looking),
+    known=modes.of(reference, captions, looking),
     jobs=[
       job
       for model, home in zip(models, homes, strict=True)

@@ -40,16 +40,24 @@ class Modes(Protocol):
 
 
 def of(
-  reference: Reference, looking: Callable[[Reference], Seen]
+  reference: Reference,
+  captions: Sequence[str],
+  looking: Callable[[Reference], Seen],
 ) -> Modes | None:
-  """looking: makes what an extractor sees of other pictures of this data."""
+  """Of pictures of some captions.
+
+  looking: makes what an extractor sees of other pictures of this data.
+  """
   if reference.name == 'shapes':
     return Tones()
   # Pictures of a file have no keys that say whose they are.
   if reference.name == 'emoji' and reference.statistics is None:
     from kaleido_jax.evaluation import styles
 
-    known = reference.other(split='train', real=styles.PICTURES)
+    # What is learned from has other captions, in the same split as well.
+    known = reference.other(
+      split='train', real=styles.PICTURES, without=captions
+    )
     # Those that are compared with, if these are all of them.
     return styles.Styles(looking(known), looking(reference.whole()))
   return None

@@ -70,6 +70,11 @@ def check(wanted: ConfigDict) -> None:
       f'{wanted.num_captions} captions with {wanted.per_caption} pictures each '
       f'are too few for config.evaluate.neighbours={wanted.neighbours}.'
     )
+  if wanted.matched and wanted.reference:
+    raise ValueError(
+      'config.evaluate.matched wants real pictures of the drawn captions, and '
+      f'{wanted.reference} has no captions: leave out one of them.'
+    )
   if wanted.ceiling == wanted.split:
     raise ValueError(
       f'config.evaluate.ceiling={wanted.ceiling!r} is the split that is '

@@ -2,9 +2,10 @@
 
 import functools
 import hashlib
+import itertools
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,17 @@ class Reference:
   Some sets lie class by class: their first captions would be of one class.
   """
 
-  def __init__(self, config: ConfigDict, wanted: ConfigDict):
-    """wanted: config.evaluate."""
+  def __init__(
+    self,
+    config: ConfigDict,
+    wanted: ConfigDict,
+    *,
+    only: Iterable[str] = (),
+    without: Iterable[str] = (),
+  ):
+    """wanted: config.evaluate. only, without: captions of its pictures."""
     self._config, self._wanted = config, wanted
+    self._only, self._without = frozenset(only), frozenset(without)
     self._data = config.data.copy_and_resolve_references()
     if len(config.image_shapes[0]) < 3:
       raise ValueError(
@@ -67,14 +76,21 @@ class Reference:
     return self._data.source.partition(':')[0]
 
   def whole(self) -> 'Reference':
-    """All pictures of its split."""
-    return self.other(real=max(len(self._source), self._count))
+    """All pictures of its split, or of its captions."""
+    many = max(len(self._source), self._count)
+    return self.other(real=many, only=self._only)
 
-  def other(self, **changed: Any) -> 'Reference':
-    """The same data, but for some fields of config.evaluate."""
+  def other(
+    self,
+    *,
+    only: Iterable[str] = (),
+    without: Iterable[str] = (),
+    **changed: Any,
+  ) -> 'Reference':
+    """The same data, but for captions and some fields of config.evaluate."""
     wanted = self._wanted.copy_and_resolve_references()
     wanted.update(changed)
-    return Reference(self._config, wanted)
+    return Reference(self._config, wanted, only=only, without=without)
 
   def ceiling(self) -> 'Reference | None':
     """Other real pictures, to be judged as drawn ones are, and as many.
@@ -94,7 +110,7 @@ class Reference:
   @functools.cached_property
   def said(self) -> list[tuple[str, str]]:
     """(key, caption) of all pictures of all parts."""
-    found = filter(None, map(self._example, range(self._pictures)))
+    found = filter(None, map(self._example, self._places))
     return [(each.key, each.caption) for each in found]
 
   def of_captions(
@@ -104,16 +120,27 @@ class Reference:
     if self._file is not None:
       return None
     numbers = {caption: number for number, caption in enumerate(captions)}
-    examples = filter(None, map(self._example, range(self._pictures)))
-    return np.array([numbers.get(each.caption, -1) for each in examples])
+    return np.array([numbers.get(caption, -1) for _, caption in self.said])
 
   def __str__(self) -> str:
     if self._file is not None:
       return f'{self._file.name} ({_digest(self._file)}), at most {self._count}'
+    known = self._source.fingerprint
+    known = known if known.startswith(self.name) else f'{self.name}-{known}'
     return (
-      f'{self._source.fingerprint}, {self._split}, at most {self._count}, '
+      f'{known}, {self._split}{self._which}, at most {self._count}, '
       f'{self._size} pixels, {self._data.preprocess}'
     )
+
+  @property
+  def _which(self) -> str:
+    """Of its captions, if these are not all."""
+    told = ''
+    for how, some in (('of', self._only), ('without', self._without)):
+      if some:
+        mark = hashlib.sha256('\n'.join(sorted(some)).encode()).hexdigest()[:8]
+        told += f', {how} {len(some)} captions ({mark})'
+    return told
 
   @property
   def parts(self) -> int:
@@ -122,12 +149,12 @@ class Reference:
 
   def part(self, number: int) -> Images:
     """A part without the pictures that cannot be read."""
-    places = range(number * PART, min((number + 1) * PART, self._pictures))
+    rows = slice(number * PART, (number + 1) * PART)
     if self._file is not None:
-      return self._of_file[places.start : places.stop]
+      return self._of_file[rows][: self._pictures - rows.start]
     found = [
       images.preprocess(example.image, self._size, style=self._data.preprocess)
-      for place in places
+      for place in self._places[rows]
       if (example := self._example(place))
     ]
     return np.stack(found) if found else self._none
@@ -139,8 +166,25 @@ class Reference:
 
   @property
   def _pictures(self) -> int:
-    there = self._source if self._file is None else self._of_file
+    there = self._places if self._file is None else self._of_file
     return min(len(there), self._count)
+
+  @functools.cached_property
+  def _places(self) -> Sequence[int]:
+    """Where its pictures lie; all are read where captions are chosen."""
+    if not (self._only or self._without):
+      return range(min(len(self._source), self._count))
+    found = (
+      place
+      for place in range(len(self._source))
+      if (example := self._example(place)) and self._takes(example.caption)
+    )
+    return list(itertools.islice(found, self._count))
+
+  def _takes(self, caption: str) -> bool:
+    if caption in self._without:
+      return False
+    return not self._only or caption in self._only
 
   @property
   def _none(self) -> Images:

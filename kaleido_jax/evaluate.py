@@ -90,6 +90,10 @@ def run(
   report.write(folder, results, about, ceiling, beside)
   shown = {job.name: job.drawn.first(report.ROWS) for job in work.jobs}
   report.grid(folder / 'grid.png', shown, work.captions)
+  top = max(wanted.guidance)
+  strong = [job for job in work.jobs if job.setting.guidance == top]
+  beside = {job.name: shown[job.name] for job in strong}
+  report.strips(folder / 'diversity.png', beside, work.captions)
   if hidden:
     columns = len(wanted.guidance)
     histograms.draw(folder / 'modes.png', hidden, columns=columns)

@@ -103,7 +103,7 @@ def test_every_setting_is_drawn_scored_and_reported(folder, config, tmp_path):
   assert text.count('| real pictures | – | – |') == 1
   assert text.count('| cads |') == 2 and 'FID' not in text
   assert 'steps 2, temperature 1.0' in text
-  for name in ('curves.png', 'grid.png', 'modes.png'):
+  for name in ('curves.png', 'grid.png', 'diversity.png', 'modes.png'):
     assert (tmp_path / name).stat().st_size > 5000
 
 

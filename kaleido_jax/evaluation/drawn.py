@@ -69,13 +69,12 @@ class Drawn:
   def all(self) -> Images:
     return np.concatenate([self.part(number) for number in range(self.parts)])
 
-  def first(self, captions: int) -> Images:
-    """A picture of each of some captions."""
-    found = [self.part(0)[:: self._each]]
-    for number in range(1, self.parts):
-      if sum(map(len, found)) < captions:
-        found.append(self.part(number)[:: self._each])
-    return np.concatenate(found)[:captions]
+  def first(self, captions: int) -> UInt8[np.ndarray, 'captions each h w 3']:
+    """All pictures of some captions."""
+    wanted = captions * self._each
+    parts = range(min(-(-wanted // self._size), self.parts))
+    found = np.concatenate(list(map(self.part, parts)))[:wanted]
+    return found.reshape(-1, self._each, *found.shape[1:])
 
   def _path(self, number: int) -> pathlib.Path:
     return kept.part(self.folder, number, self.parts)

@@ -3,6 +3,7 @@
 import csv
 import json
 import pathlib
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -36,7 +37,8 @@ DRAWN = (
   *('text_match', 'modes'),
 )
 SOLVER = ('solver', 'spacing', 'steps', 'temperature')  # told under a table
-ROWS = 4  # captions of the grid
+ROWS = 6  # captions of which pictures are shown
+SHOWN = 8  # pictures of each
 REAL = '#222222'
 INKS = ('#5f6670', '#d55e00', '#0072b2', '#009e73', '#cc79a7', '#b8860b')
 
@@ -197,11 +199,40 @@ def grid(
 ) -> None:
   """A row for each of a few captions, a column for each setting (figure 7)."""
   tiles = [
-    sheet.Tile(images[number], f'{caption} ({name})')
+    sheet.Tile(images[number, 0], f'{caption} ({name})')
     for number, caption in enumerate(captions[:ROWS])
     for name, images in drawn.items()
   ]
   Image.fromarray(sheet.draw(tiles, columns=len(drawn), side=128)).save(path)
+
+
+def strips(
+  path: pathlib.Path,
+  drawn: Mapping[str, np.ndarray],
+  captions: Sequence[str],
+) -> None:
+  """What was drawn of a few captions, setting by setting, in two columns."""
+  import matplotlib.pyplot as plt
+
+  columns, rows = min(2, len(drawn)), min(ROWS, *map(len, drawn.values()))
+  figure = plt.figure(
+    figsize=(6 * columns, (0.7 * rows + 0.3) * -(-len(drawn) // columns)),
+    layout='constrained',
+  )
+  blocks = figure.subfigures(-(-len(drawn) // columns), columns, squeeze=False)
+  for block, (name, images) in zip(blocks.flat, drawn.items(), strict=False):
+    block.suptitle(name, fontsize=9)
+    axes = block.subplots(rows, 1, squeeze=False)[:, 0]
+    for ax, some, caption in zip(axes, images[:rows], captions, strict=False):
+      ax.imshow(np.concatenate(some[:SHOWN], axis=1), interpolation='nearest')
+      ax.set_ylabel(
+        textwrap.fill(caption, 12),
+        **dict(fontsize=8, rotation=0, ha='right', va='center'),
+      )
+      ax.set(xticks=[], yticks=[])
+      ax.spines[:].set_visible(False)
+  figure.savefig(path, dpi=150)
+  plt.close(figure)
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Which hidden modes runs of configs/shapes.py draw, against the true shares.
 
-  python -m benchmarks.shapes_modes --workdir=A --workdir=B
+  python -m benchmarks.shapes_modes --workdir=A --workdir=B --out=modes.png
 
 Captions name a shape and nothing else; its colour is hidden, and so is the tone
 of the background. What is drawn is named by the generator's own segmentation
@@ -11,13 +11,16 @@ itself, as many, are not at 0 either: below that line nothing can be told apart.
 """
 
 import argparse
+import pathlib
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 from kaleido_jax import api
 from kaleido_jax.data.shapes import modes as truth
 from kaleido_jax.data.shapes import seeing, wording, world
 from kaleido_jax.metrics import bootstrap, modes
+from kaleido_jax.metrics.bootstrap import Interval
 from kaleido_jax.pictures import Asked
 
 CAPTIONS = [f'a {shape}' for shape in world.values('shape')]
@@ -29,6 +32,8 @@ def colour_of(picture: np.ndarray) -> str | None:
   return seen and seen.colour
 
 
+INKS = ('#5f6670', '#d55e00', '#0072b2', '#009e73')
+TRUTH = '#222222'
 SEEN = {'colour': colour_of, 'tone': seeing.tone}
 
 
@@ -44,12 +49,9 @@ def distances(drawn: dict[str, list], attribute: str) -> list[float]:
   return found
 
 
-def told(name: str, each: list[float]) -> str:
+def sure(each: list[float]) -> Interval:
   values = np.array(each)
-  found = bootstrap.resampled(
-    len(values), lambda i: values[i].mean()
-  ).interval()
-  return f'{name} {found}'
+  return bootstrap.resampled(len(values), lambda i: values[i].mean()).interval()
 
 
 def line(count: int, attribute: str) -> float:
@@ -64,11 +66,37 @@ def line(count: int, attribute: str) -> float:
   return float(np.mean(found))
 
 
+def draw(
+  path: pathlib.Path,
+  curves: dict[str, dict[str, dict[float, Interval]]],
+  lines: dict[str, float],
+) -> None:
+  """curves: of an attribute, of a model, by weight."""
+  figure, axes = plt.subplots(
+    1, len(curves), figsize=(3.6 * len(curves), 3), layout='constrained'
+  )
+  for ax, (name, models) in zip(axes, curves.items(), strict=True):
+    for (model, found), ink in zip(models.items(), INKS, strict=False):
+      values = np.array(list(found.values()))
+      ax.fill_between(
+        list(found), values[:, 1], values[:, 2], color=ink, alpha=0.15
+      )
+      ax.plot(list(found), values[:, 0], '.-', color=ink, label=model)
+    ax.axhline(lines[name], color=TRUTH, ls=':', label='samples of the truth')
+    ax.set(title=name, xlabel='guidance', ylim=(0, None))
+    ax.spines[['top', 'right']].set_visible(False)
+  axes[0].set_ylabel('off the true frequencies')
+  handles = axes[0].get_legend_handles_labels()
+  figure.legend(*handles, loc='outside lower center', ncols=3, frameon=False)
+  figure.savefig(path, dpi=150)
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--workdir', action='append')
   parser.add_argument('--count', type=int, default=50, help='of each caption')
   parser.add_argument('--weights', default='1,4,7')
+  parser.add_argument('--out', type=pathlib.Path, help='a picture of it')
   args = parser.parse_args()
 
   lines = {name: line(args.count, name) for name in SEEN}
@@ -77,6 +105,7 @@ def main() -> None:
     'truth: '
     + ', '.join(f'{name} {value:.3g}' for name, value in lines.items())
   )
+  curves = {name: {} for name in SEEN}
   for workdir in args.workdir or ['pretrained:shapes']:
     model = api.load(workdir, batch_size=50)
     for weight in map(float, args.weights.split(',')):
@@ -87,16 +116,20 @@ def main() -> None:
       ]
       images, _ = model.draw(wanted, model.asked(guidance=weight))
       rows = images.reshape(len(CAPTIONS), args.count, *images.shape[1:])
-      found = []
+      told = []
       for name, see in SEEN.items():
         drawn = {
           caption: list(map(see, row))
           for caption, row in zip(CAPTIONS, rows, strict=True)
         }
-        found.append(told(name, distances(drawn, name)))
+        found = sure(distances(drawn, name))
+        curves[name].setdefault(workdir, {})[weight] = found
         none = np.mean([mode is None for row in drawn.values() for mode in row])
-        found[-1] += f' ({none:.1%} show none)' if none else ''
-      print(f'{model}, guidance {weight:g}: {", ".join(found)}', flush=True)
+        rest = f' ({none:.1%} show none)' if none else ''
+        told.append(f'{name} {found}{rest}')
+      print(f'{model}, guidance {weight:g}: {", ".join(told)}', flush=True)
+  if args.out:
+    draw(args.out, curves, lines)
 
 
 if __name__ == '__main__':

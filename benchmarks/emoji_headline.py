@@ -9,8 +9,8 @@ them): pictures at one size; a training for each model; all of them under all
 weights, without anything more and with CADS. Stopped, it goes on where it was.
 Which figures it gave: docs/results.md.
 
-small  32x32, 6,000 updates of 32: on two cores 50 minutes of training for the
-       baseline, 60 to 70 for a Kaleido, and 4 for a weight of a model
+small  32x32, 6,000 updates of 32: on two cores an hour of training for a model,
+       and 4 minutes for a weight of one
 large  64x64, 15,000 updates of 128: 10,240 pictures for each weight by each of
        three seeds, and once more by 250 steps of DDPM; not measured
 """

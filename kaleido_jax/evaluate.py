@@ -88,16 +88,22 @@ def run(
   folder = pathlib.Path(out or exported.home(workdir[0]) / 'evaluation')
   beside, ceiling = list(compared.of(settings)), _intervals(ceiling)
   report.write(folder, results, about, ceiling, beside)
-  shown = {job.name: job.drawn.first(report.ROWS) for job in work.jobs}
-  report.grid(folder / 'grid.png', shown, work.captions)
-  top = max(wanted.guidance)
-  strong = [job for job in work.jobs if job.setting.guidance == top]
-  beside = {job.name: shown[job.name] for job in strong}
-  report.strips(folder / 'diversity.png', beside, work.captions)
+  _show(folder, work, wanted.guidance)
   if hidden:
     columns = len(wanted.guidance)
     histograms.draw(folder / 'modes.png', hidden, columns=columns)
   logging.info('see %s', folder / 'results.md')
+
+
+def _show(
+  folder: pathlib.Path, work: jobs.Work, weights: Sequence[float]
+) -> None:
+  """Of a few captions: a picture under each weight, all under the largest."""
+  shown = {job.name: job.drawn.first(report.ROWS) for job in work.jobs}
+  report.grid(folder / 'grid.png', shown, work.captions)
+  strong = [job for job in work.jobs if job.setting.guidance == max(weights)]
+  strips = {job.name: shown[job.name] for job in strong}
+  report.strips(folder / 'diversity.png', strips, work.captions)
 
 
 def _intervals(figures: compared.Figures) -> dict[str, Interval]:

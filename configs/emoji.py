@@ -9,6 +9,9 @@ train 17 examples in a second of both (of their own seconds: the machine was
 shared), so the 20,000 steps should take five hours. The run itself: not
 measured.
 
+A baseline and Kaleidos of some of these, trained and compared by one command:
+benchmarks/emoji_headline.py; what that showed: docs/results.md.
+
 Variants, joined by commas:
   small  32x32, for hours on two cores; prepare it with --size=32
   tiny   32x32, for a quick look; 61 examples in a second

@@ -16,6 +16,7 @@ large  64x64, 15,000 updates of 128: 10,240 pictures for each weight by each of
 """
 
 import argparse
+import itertools
 import pathlib
 import shlex
 import subprocess
@@ -77,20 +78,24 @@ def commands(
       workdir=out / model,
       **_fields({'data.path': data} | protocol.train),
     )
-  runs = [f'--workdir={out / model}' for model in models]
-  for seed in protocol.seeds:
-    same = protocol.evaluate | {'evaluate.seed': seed}
-
-    def report(name, weights, *ways, runs=runs, same=same, seed=seed):
-      fields = {'evaluate.guidance': weights, 'evaluate.ways': ('', *ways)}
-      at = out / (f'{name}-{seed}' if len(protocol.seeds) > 1 else name)
-      made = _python('kaleido_jax.main', mode='evaluate', out=at)
-      return made + runs + _said(_fields(same | fields))
-
-    yield report('guidance', protocol.guidance)
-    yield report('cads', (4.0, COMPARED), 'cads')
-    if protocol.slow:
-      yield report('steps', (COMPARED,), protocol.slow)
+  reports = [
+    ('guidance', protocol.guidance, ()),
+    ('cads', (4.0, COMPARED), ('cads',)),
+  ]
+  if protocol.slow:
+    reports.append(('steps', (COMPARED,), (protocol.slow,)))
+  for seed, (name, weights, ways) in itertools.product(protocol.seeds, reports):
+    fields = protocol.evaluate | {
+      'evaluate.seed': seed,
+      'evaluate.guidance': weights,
+      'evaluate.ways': ('', *ways),
+    }
+    at = out / (f'{name}-{seed}' if len(protocol.seeds) > 1 else name)
+    yield [
+      *_python('kaleido_jax.main', mode='evaluate', out=at),
+      *(f'--workdir={out / model}' for model in models),
+      *_said(_fields(fields)),
+    ]
 
 
 def _python(module: str, **flags: object) -> list[str]:

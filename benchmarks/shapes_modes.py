@@ -19,6 +19,7 @@ import numpy as np
 from kaleido_jax import api
 from kaleido_jax.data.shapes import modes as truth
 from kaleido_jax.data.shapes import seeing, wording, world
+from kaleido_jax.evaluation import report
 from kaleido_jax.metrics import bootstrap, modes
 from kaleido_jax.metrics.bootstrap import Interval
 from kaleido_jax.pictures import Asked
@@ -32,8 +33,6 @@ def colour_of(picture: np.ndarray) -> str | None:
   return seen and seen.colour
 
 
-INKS = ('#5f6670', '#d55e00', '#0072b2', '#009e73')
-TRUTH = '#222222'
 SEEN = {'colour': colour_of, 'tone': seeing.tone}
 
 
@@ -76,13 +75,15 @@ def draw(
     1, len(curves), figsize=(3.6 * len(curves), 3), layout='constrained'
   )
   for ax, (name, models) in zip(axes, curves.items(), strict=True):
-    for (model, found), ink in zip(models.items(), INKS, strict=False):
+    for (model, found), ink in zip(models.items(), report.INKS, strict=False):
       values = np.array(list(found.values()))
       ax.fill_between(
         list(found), values[:, 1], values[:, 2], color=ink, alpha=0.15
       )
       ax.plot(list(found), values[:, 0], '.-', color=ink, label=model)
-    ax.axhline(lines[name], color=TRUTH, ls=':', label='samples of the truth')
+    ax.axhline(
+      lines[name], color=report.REAL, ls=':', label='samples of the truth'
+    )
     ax.set(title=name, xlabel='guidance', ylim=(0, None))
     ax.spines[['top', 'right']].set_visible(False)
   axes[0].set_ylabel('off the true frequencies')

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import small_models
 
+from kaleido_jax.data import shapes
 from kaleido_jax.data.example import Example
 from kaleido_jax.evaluation import reference, scores
 from kaleido_jax.evaluation.reference import Reference
@@ -72,6 +73,23 @@ def test_a_reference_of_some_captions(config, monkeypatch):
   assert len(others.said) == 32
   assert not {caption for _, caption in others.said} & {*some}
   assert len(others.ceiling().said) == 18  # as many as are drawn, of any
+
+
+def test_without_other_real_pictures_the_remedy_is_told(config, monkeypatch):
+  """A model may be evaluated where its training data is not."""
+
+  def alone(data, recipe, split):
+    if split == 'train':
+      raise FileNotFoundError('/data/train is not there.')
+    return shapes.Shapes(split=split, size=32)
+
+  monkeypatch.setattr(reference.sources, 'alone', alone)
+  real = Reference(config, config.evaluate)
+  remedy = r'train is not there\.\n.* --config\.evaluate\.ceiling=$'
+  with pytest.raises(FileNotFoundError, match=remedy):
+    real.ceiling()
+  config.evaluate.ceiling = ''
+  assert Reference(config, config.evaluate).ceiling() is None
 
 
 @pytest.mark.parametrize('count', [1, 2, 3, 12, 100, 1117])

@@ -101,11 +101,18 @@ class Reference:
     if not wanted.ceiling or self._file is not None:
       return None
     shards = self._data.source == 'webdataset'
-    return self.other(
-      split=wanted.ceiling,
-      path=self._config.data.path if shards else wanted.path,
-      real=wanted.num_captions * wanted.per_caption,
-    )
+    try:
+      return self.other(
+        split=wanted.ceiling,
+        path=self._config.data.path if shards else wanted.path,
+        real=wanted.num_captions * wanted.per_caption,
+      )
+    except (OSError, ValueError) as error:
+      # Who evaluates need not have what was trained on.
+      raise type(error)(
+        f'{error}\nThese pictures would only be judged beside the drawn ones: '
+        'without them, --config.evaluate.ceiling='
+      ) from error
 
   @functools.cached_property
   def said(self) -> list[tuple[str, str]]:

@@ -133,6 +133,15 @@ def test_local_does_not_repeat_a_mistake(fake, tmp_path):
   assert len(calls(tmp_path, 0)) == 1
 
 
+@pytest.fixture
+def heeded():
+  """SIGINT is; a suite that a script starts in the background ignores it."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures('heeded')
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_local_passes_signals_on_and_starts_nothing_again(
   fake, tmp_path, number

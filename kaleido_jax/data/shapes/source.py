@@ -44,13 +44,16 @@ class Shapes:
     return 2**31 - 1
 
   def __getitem__(self, index: int) -> Example:
-    scene = self.scene(index)
+    return self.example(self.scene(index), f'{self.fingerprint}-{index}')
+
+  def example(self, scene: Scene, key: str) -> Example:
+    """Of any scene, also of one that nobody has drawn by number."""
     drawn = drawing.draw(scene, self._size)
     latents = {kind: _LATENTS[kind](scene, drawn) for kind in self.kinds}
     if 'text' in latents and not self._places:
       latents['text'] = wording.text(_without_places(scene.facts))
     return Example(
-      key=f'{self.fingerprint}-{index}',
+      key=key,
       image=drawn.image,
       caption=wording.caption(scene.said),
       latents=Latents(**latents),

@@ -4,7 +4,8 @@
 
 As in the paper's figure 14. One caption and one noise; in every picture one
 kind of latents has been edited, and what comes behind it imagined again. The
-first latents are taken that name what the caption says, the heart aside.
+first latents are taken that name what the caption says, the heart aside, both
+plain, in no colour that an edit asks for.
 """
 
 import argparse
@@ -31,7 +32,10 @@ def first(model: api.Kaleido) -> Latents:
     if labels == ['heart', 'leaf']:
       heart, leaf = latents.boxes
       rooms = [(heart.flip(), leaf), (heart, heart.flip()), (heart, leaf)]
-      if all(apart(*pair) for pair in rooms) and 'purple' not in str(latents):
+      told = wording.read_text(latents.text).things
+      plain = all(thing.texture in (None, 'plain') for thing in told)
+      other = all(thing.colour not in ('purple', 'green') for thing in told)
+      if plain and other and all(apart(*pair) for pair in rooms):
         return latents
   raise ValueError(
     f'none of {TRIES} latents of {CAPTION!r} have what is edited'
@@ -57,8 +61,8 @@ def edits(model: api.Kaleido, start: Latents) -> dict[str, Latents]:
     CAPTION: start,
     'boxes: the heart changes sides': edit(boxes=[heart.flip(), leaf]),
     'boxes: both do': edit(boxes=[heart.flip(), leaf.flip()]),
-    'boxes: a larger heart': edit(boxes=[larger(heart), leaf]),
     'text: a purple heart': retold(0, colour='purple'),
+    'text: a green leaf': retold(1, colour='green'),
     'text: on plain navy': retold(tone='navy', pattern='plain'),
   }
 

@@ -29,6 +29,8 @@ def tiles(source, indices) -> list[sheet.Tile]:
 def main(argv: list[str]) -> None:
   del argv
   save('shapes', tiles(Shapes(size=64, kinds=(*KINDS, 'layout')), range(2, 14)))
+  if not flags.FLAGS.emoji:
+    return
   found = records.Records(
     pathlib.Path(flags.FLAGS.emoji) / 'train', kind='emoji', command=''
   )
@@ -58,5 +60,5 @@ def save(name: str, drawn: list[sheet.Tile]) -> None:
 
 
 if __name__ == '__main__':
-  flags.DEFINE_string('emoji', None, 'Permissive emoji.', required=True)
+  flags.DEFINE_string('emoji', None, 'Permissive ones; without, only shapes.')
   app.run(main)

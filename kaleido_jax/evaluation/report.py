@@ -231,7 +231,8 @@ def strips(
       )
       ax.set(xticks=[], yticks=[])
       ax.spines[:].set_visible(False)
-  figure.savefig(path, dpi=150)
+  # Tight, or long captions leave the picture on the left.
+  figure.savefig(path, dpi=150, bbox_inches='tight', pad_inches=0.05)
   plt.close(figure)
 
 

@@ -79,10 +79,13 @@ class Judge:
     self._recipe = sources.recipe_of(config)
     self._run = jax.jit(self._losses)
 
-  def __call__(self, examples: Sequence[Example], time: int) -> np.ndarray:
+  def read(self, examples: Sequence[Example]) -> dict[str, np.ndarray]:
+    """A batch of them, the same for all times."""
     random = np.random.default_rng(0)
     rows = [self._recipe(example, random).arrays for example in examples]
-    batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+  def __call__(self, batch: dict[str, np.ndarray], time: int) -> np.ndarray:
     return np.asarray(self._run(self._loaded.params, batch, jnp.int32(time)))
 
   def _losses(self, params, batch, time):
@@ -129,8 +132,9 @@ def main() -> None:
     size = loaded.config.image_shapes[0][0]
     kinds = {*loaded.config.latents, 'color'}
     source = Shapes(split='test', kinds=kinds, size=size)
-    told_true, told_other = zip(*pairs(source, args.count), strict=True)
     judge, sums = Judge(loaded), np.zeros((2, args.count))
+    both = zip(*pairs(source, args.count), strict=True)
+    told_true, told_other = map(judge.read, both)
     print(f'{workdir}, {args.count} pictures: loss with colours exchanged')
     for time in times:
       found = judge(told_true, time), judge(told_other, time)

@@ -16,9 +16,9 @@ steps of earlier scenes, with more patterns and things in any order, and then
 Of 200 pictures everything named is right in 90 % at guidance 2 (96 % of those
 of one thing, 81 % of two; latents name it in 99 %).
 
-The baseline, begun with that encoder and denoiser, has 75 % right at guidance 4
-(100 % of those of one thing, 33 % of two) after 20,051 steps more: it reads a
-bag of words (`python -m benchmarks.shapes_bound`). It ships, too:
+The baseline, begun with encoder and denoiser of those 12,057, has 75 % right at
+guidance 4 (100 % of those of one thing, 33 % of two) after 20,051 steps more:
+it reads a bag of words (`python -m benchmarks.shapes_bound`). It ships, too:
 kaleido_jax/pretrained/shapes-mdm/README.md. All of 2026-11-22.
 
 Variants: configs/shapes.py:mdm is the baseline without latents; :blob has

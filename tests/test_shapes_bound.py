@@ -48,7 +48,7 @@ def test_what_names_no_thing_stays(pairs):
 def test_latents_bind_and_a_baseline_reads_a_bag_of_words(
   one_device, pairs, name, low, high
 ):
-  """In percent of the loss at a time at which colours cannot be seen yet."""
+  """In percent of the loss."""
   judge = shapes_bound.Judge(loading.load(f'pretrained:{name}'))
-  found = [judge(examples, 850) for examples in zip(*pairs, strict=True)]
+  found = [judge(judge.read(some), 850) for some in zip(*pairs, strict=True)]
   assert low < shapes_bound.rise(*found).value < high

@@ -117,6 +117,9 @@ def get_config() -> ConfigDict:
         shift_power=1,  # SNR / scale^power; 1 is the paper's "cosine-shift4"
         prediction='v',  # what the network predicts: 'v', 'eps' or 'x0'
         target='eps',  # what it is judged on
+        # Of the examples, so many more have times from `start` on, where what
+        # goes where is decided.
+        early=dict(share=0.0, start=600),
         drop_condition=0.1,  # how often caption and latents are dropped, both
       ),
       optimizer=dict(  # Adam, as in appendix B.2

@@ -21,9 +21,9 @@ guidance 4 (100 % of those of one thing, 33 % of two) after 20,051 steps more:
 it reads a bag of words (`python -m benchmarks.shapes_bound`). It ships, too:
 kaleido_jax/pretrained/shapes-mdm/README.md. All of 2026-11-22.
 
-Variants: configs/shapes.py:mdm is the baseline without latents; :blob has
-ellipses in place of boxes. Begun with the model that ships, 40 minutes give one
-whose blobs can be moved:
+Variants: configs/shapes.py:mdm is the baseline without latents; :16 is the
+inner U-Net alone, at 16x16; :blob has ellipses in place of boxes. Begun with
+the model that ships, 40 minutes give one whose blobs can be moved:
 
   python -m kaleido_jax.main --config=configs/shapes.py:blob \\
     --config.init.run=pretrained:shapes --config.train.num_steps=2600 \\
@@ -53,10 +53,12 @@ def get_config(variant: str = '') -> ConfigDict:
   config.data.lengths.update(text=24, bbox=39, blob=48, color=16)
   for part in ('encoder', 'decoder'):
     config.model[part].vocab_size = 1152  # 640 pieces of text, 512 colours
-  variants = default.chosen(variant, ('mdm', 'blob'))
+  variants = default.chosen(variant, ('mdm', 'blob', '16'))
   default.one_of(variants, 'mdm', 'blob')
   if 'mdm' in variants:
     config.latents = ()
   if 'blob' in variants:
     config.latents = ('text', 'blob', 'color')
+  if '16' in variants:
+    sizes.lower(config)
   return config

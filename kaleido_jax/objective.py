@@ -48,7 +48,14 @@ def draw(config: Any, key: Key[Array, ''], batch: Batch) -> dict[str, Any]:
   """A batch with all that chance adds: times, noise, dropped captions."""
   noise_key, drop_key = jax.random.split(key)
   x0s = pyramid(config, batch['image'])
-  times, epss = loss.draw(noise_key, x0s, config.diffusion.num_times)
+  early = config.diffusion.early
+  times, epss = loss.draw(
+    noise_key,
+    x0s,
+    config.diffusion.num_times,
+    early_share=early.share,
+    early_start=early.start,
+  )
   drop = jax.random.bernoulli(
     drop_key, config.diffusion.drop_condition, times.shape
   )

@@ -66,7 +66,7 @@ def _shared(
       if not any(re.search(part, path) for path in paths):
         raise ValueError(
           f'config.optimizer.shares: no trained parameter has {part!r} in its '
-          f'path; one is {next(iter(paths))!r}.'
+          f'path; one is {next(iter(paths))!r}. Leave out what is frozen.'
         )
     return inner.init(params)
 

@@ -162,7 +162,12 @@ class Trials:
 
 
 def build_measure(config: Any, model: kaleido.Kaleido, mesh: Mesh, separator):
-  """measure(ema, frozen, batch, index) -> metrics of `objective.losses`."""
+  """measure(ema, frozen, batch, index) -> metrics of `objective.losses`.
+
+  At all times alike, whichever the run learns more of.
+  """
+  config = config.copy_and_resolve_references()
+  config.diffusion.early.share = 0.0
 
   def measure(ema, frozen, batch, index):
     key = jax.random.fold_in(jax.random.key(config.seed), index)

@@ -30,6 +30,7 @@ VARIANTS = [
   ('emoji', ('large,color',)),
   ('shapes', ()),
   ('shapes', ('mdm',)),
+  ('shapes', ('mdm,16',)),
   ('toy', ()),
   ('toy', ('mdm',)),
 ]

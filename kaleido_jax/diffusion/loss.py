@@ -70,12 +70,29 @@ def pyramid(
 
 
 def draw(
-  key: Key[Array, ''], x0s: Images, num_times: int
+  key: Key[Array, ''],
+  x0s: Images,
+  num_times: int,
+  *,
+  early_share: float = 0.0,
+  early_start: int = 1,
 ) -> tuple[Int[Array, ' b'], Images]:
-  """Draws a time per example, in 1..T, and noise per resolution."""
+  """Draws a time per example, in 1..T, and noise per resolution.
+
+  early_share: of the examples, on average, have times from `early_start` on.
+  Drawing begins there, and what goes where is decided.
+  """
   time_key, noise_key = jax.random.split(key)
+  count = x0s[-1].shape[0]
+  first = 1
+  if early_share:  # without it, chance is as it has always been
+    if not 1 <= early_start <= num_times:
+      raise ValueError(f'early_start={early_start} is none of 1..{num_times}.')
+    time_key, early_key = jax.random.split(time_key)
+    early = jax.random.bernoulli(early_key, early_share, (count,))
+    first = jnp.where(early, early_start, 1)
   times = jax.random.randint(
-    time_key, (x0s[-1].shape[0],), 1, num_times + 1, jnp.int32
+    time_key, (count,), first, num_times + 1, jnp.int32
   )
   epss = tuple(
     jax.random.normal(jax.random.fold_in(noise_key, r), x0.shape)

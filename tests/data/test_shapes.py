@@ -23,13 +23,29 @@ def test_reading_twice_gives_the_same():
 
 
 def test_splits_and_seeds_have_nothing_in_common():
-  sources = [Shapes(), Shapes(split='test'), Shapes(seed=1)]
+  others = Shapes(split='test'), Shapes(split='crowded'), Shapes(seed=1)
+  sources = [Shapes(), *others]
   # Not poses: where nothing random fits, things have fixed places.
   scenes = [{s.scene(i).backdrop for i in range(300)} for s in sources]
-  assert len(set.union(*scenes)) == 900
-  assert len({source.fingerprint for source in sources}) == 3
+  assert len(set.union(*scenes)) == 1200
+  assert len({source.fingerprint for source in sources}) == 4
   keys = {source[i].key for source in sources for i in range(10)}
-  assert len(keys) == 30
+  assert len(keys) == 40
+
+
+def test_a_crowded_split_names_the_colours_of_several_things():
+  several = {}
+  for split in ('train', 'crowded'):
+    scenes = [Shapes(split=split).scene(i) for i in range(2000)]
+    several[split] = np.mean(
+      [
+        len(scene.said.things) > 1 and all(t.colour for t in scene.said.things)
+        for scene in scenes
+      ]
+    )
+  # Several things in 40 and 75 of 100, all with their colours in 33 and 60.
+  assert several['train'] == pytest.approx(0.132, abs=0.025)
+  assert several['crowded'] == pytest.approx(0.45, abs=0.035)
 
 
 @pytest.mark.parametrize('size', [32, 48, 64, 128])

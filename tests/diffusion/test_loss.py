@@ -260,6 +260,22 @@ def test_noise_is_fresh_at_every_resolution_and_times_are_uniform():
   assert np.all(np.abs(counts[1:] - 200) < 4 * np.sqrt(200))
 
 
+def test_more_of_the_early_times_can_be_drawn():
+  x0s = (jnp.zeros((4000, 4)),)
+  times, epss = loss.draw(
+    jax.random.key(1), x0s, 10, early_share=0.4, early_start=8
+  )
+  counts = np.bincount(times, minlength=11)
+  wanted = 4000 * (np.full(10, 0.6 / 10) + np.repeat([0, 0.4 / 3], (7, 3)))
+  assert counts[0] == 0 and len(counts) == 11
+  assert np.all(np.abs(counts[1:] - wanted) < 4 * np.sqrt(wanted))
+  # Which does not touch the noise.
+  _, same = loss.draw(jax.random.key(1), x0s, 10)
+  np.testing.assert_array_equal(epss[0], same[0])
+  with pytest.raises(ValueError, match='early_start=11'):
+    loss.draw(jax.random.key(1), x0s, 10, early_share=0.4, early_start=11)
+
+
 def test_corruption_has_the_schedules_mean_and_deviation():
   times = jnp.full(4000, 400)
   x0s = (jnp.full((4000, 4), 0.7), jnp.full((4000, 2), -0.3))

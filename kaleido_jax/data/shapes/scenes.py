@@ -21,17 +21,24 @@ OVERLAP = 0.4  # how deep circumscribed circles meet, in radii of the smaller
 TRIES = 40
 
 
-def scene(seed: int, stream: int, index: int) -> Scene:
+def scene(
+  seed: int,
+  stream: int,
+  index: int,
+  *,
+  counts: Mapping[int, int] = world.COUNTS,
+  wordings: Mapping[str, int] = world.WORDINGS,
+) -> Scene:
   """Scene number `index` of a stream; streams have nothing in common."""
   draw = _uniforms(seed, stream, index)
-  count = _pick(world.COUNTS, draw)
+  count = _pick(counts, draw)
   chosen: dict[Node, str] = {}
   for node in world.nodes(count):
     chosen[node] = _pick(world.weights(node, count, chosen), draw)
   facts = gather(chosen, count)
   return Scene(
     facts=facts,
-    said=say(facts, _pick(world.WORDINGS, draw)),
+    said=say(facts, _pick(wordings, draw)),
     poses=_poses(facts, draw),
     backdrop=tuple(next(draw) for _ in range(3)),
   )

@@ -5,22 +5,30 @@ how large: words that said it as well would contradict a box that is moved.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Collection
 
 from kaleido_jax.data.example import Example
-from kaleido_jax.data.shapes import drawing, outlines, scenes, wording
+from kaleido_jax.data.shapes import drawing, outlines, scenes, wording, world
 from kaleido_jax.data.shapes.drawing import Drawing
 from kaleido_jax.data.shapes.world import Facts, Pose, Scene, Thing
 from kaleido_jax.latents import Blob, Box, Latents, blobs, boxes, colors, layout
 from kaleido_jax.latents.segments import LIMIT
 
-STREAMS = {'train': 0, 'test': 1}
+STREAMS = {'train': 0, 'test': 1, 'crowded': 2}
 VERSION = 6  # of the tables and the drawing; other ones, other examples
+
+_crowded = functools.partial(
+  scenes.scene, counts=world.CROWDED_COUNTS, wordings=world.CROWDED_WORDINGS
+)
 
 
 class Shapes:
-  """Scenes of one to three things, by number."""
+  """Scenes of one to three things, by number.
+
+  The split 'crowded' is to learn from: more of them are of several things.
+  """
 
   def __init__(
     self,
@@ -39,6 +47,7 @@ class Shapes:
     self._places = not {'bbox', 'blob'} & set(self.kinds)  # told by words
     self.fingerprint = f'shapes-{VERSION}-{split}-{seed}-{size}'
     self._size, self._seed, self._stream = size, seed, STREAMS[split]
+    self._scene = _crowded if split == 'crowded' else scenes.scene
 
   def __len__(self) -> int:
     return 2**31 - 1
@@ -63,7 +72,7 @@ class Shapes:
     """What example `index` shows, without drawing it."""
     if not 0 <= index < len(self):
       raise IndexError(f'there is no shapes example {index}.')
-    return scenes.scene(self._seed, self._stream, index)
+    return self._scene(self._seed, self._stream, index)
 
 
 def box(thing: Thing, pose: Pose) -> Box:

@@ -43,12 +43,12 @@ def test_what_names_no_thing_stays(pairs):
 
 
 @pytest.mark.parametrize(
-  'name, low, high', [('shapes', 200, 5000), ('shapes-mdm', -2, 2)]
+  'name, low, high', [('shapes', 200, 5000), ('shapes-mdm', 8, 100)]
 )
-def test_latents_bind_and_a_baseline_reads_a_bag_of_words(
+def test_what_ships_knows_and_latents_tell_it_more(
   one_device, pairs, name, low, high
 ):
-  """In percent of the loss."""
+  """In percent of the loss; a bag of words would lose nothing."""
   judge = shapes_bound.Judge(loading.load(f'pretrained:{name}'))
-  found = [judge(judge.read(some), 850) for some in zip(*pairs, strict=True)]
+  found = [judge(judge.read(some), 950) for some in zip(*pairs, strict=True)]
   assert low < shapes_bound.rise(*found).value < high

@@ -36,7 +36,8 @@ def test_splits_and_seeds_have_nothing_in_common():
 def test_a_crowded_split_names_the_colours_of_several_things():
   several = {}
   for split in ('train', 'crowded'):
-    scenes = [Shapes(split=split).scene(i) for i in range(2000)]
+    source = Shapes(split=split)
+    scenes = [source.scene(i) for i in range(600)]
     several[split] = np.mean(
       [
         len(scene.said.things) > 1 and all(t.colour for t in scene.said.things)
@@ -44,8 +45,8 @@ def test_a_crowded_split_names_the_colours_of_several_things():
       ]
     )
   # Several things in 40 and 75 of 100, all with their colours in 33 and 60.
-  assert several['train'] == pytest.approx(0.132, abs=0.025)
-  assert several['crowded'] == pytest.approx(0.45, abs=0.035)
+  assert several['train'] == pytest.approx(0.132, abs=0.05)
+  assert several['crowded'] == pytest.approx(0.45, abs=0.07)
 
 
 @pytest.mark.parametrize('size', [32, 48, 64, 128])

@@ -20,12 +20,13 @@ The baseline, which ships too, has 86.5 % right at guidance 4 (99 % of those of
 one thing, 77 % of two). It had seen more scenes than Kaleido, as they are met,
 and was at 75 %: it read a bag of words (`python -m benchmarks.shapes_bound`).
 An hour with more of what is hard taught it otherwise, the inner U-Net alone
-first (kaleido_jax/pretrained/shapes-mdm/README.md), then all, in 36 minutes:
+first, then all, in 36 minutes (kaleido_jax/pretrained/shapes-mdm/README.md
+tells from what). It goes on like this, in as many, with what came of it:
 
   python -m kaleido_jax.main --config=configs/shapes.py:mdm \\
     --config.init.run=pretrained:shapes-mdm --config.data.split=crowded \\
     --config.diffusion.early.share=.4 --config.train.num_steps=4500 \\
-    --config.optimizer.cooldown_steps=1500
+    --config.optimizer.warmup_steps=100 --config.optimizer.cooldown_steps=1500
 
 All of 2026-11-22.
 

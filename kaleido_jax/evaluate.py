@@ -55,8 +55,8 @@ def run(
 
   real = work.real.read()
   distances, statistics = extractor.distances, work.reference.statistics
-  truth = scores.truth(real, distances, wanted, statistics)
-  truth = truth._replace(captions=work.reference.of_captions(work.captions))
+  captions = work.reference.of_captions(work.captions)
+  truth = scores.truth(real, distances, wanted, statistics, captions)
   about, shares, ceiling = _about(wanted, work, truth), None, {}
   if work.known:
     about['modes'] = work.known.learn()

@@ -22,7 +22,13 @@ from kaleido_jax.evaluation import (
   scores,
 )
 from kaleido_jax.evaluation.drawn import Drawn
-from kaleido_jax.metrics import features, frechet, precision_recall, similarity
+from kaleido_jax.metrics import (
+  features,
+  frechet,
+  kernel,
+  precision_recall,
+  similarity,
+)
 from kaleido_jax.metrics.bootstrap import Resampled
 
 SAMPLE = {'solver': 'ddim', 'spacing': 'x', 'steps': 2, 'temperature': 1.0}
@@ -77,7 +83,7 @@ def test_every_setting_is_drawn_scored_and_reported(folder, config, tmp_path):
   ]
   for result in results:
     # Not Inception's; and captions of shapes hide the tone of their ground.
-    others = {'fid', 'sfid', 'inception_score'}
+    others = {'fid', 'sfid', 'kid', 'inception_score'}
     assert set(scores.NAMES) - set(result.figures) == others
     assert result.settings['steps'] == 2 and len(result.weights) == 8
     assert all(i.low <= i.high for i in result.figures.values())
@@ -233,6 +239,7 @@ def test_figures_are_those_of_the_metrics(config):
   found = scores.of(truth, {'features': flat}, names, config.evaluate)
   expected = precision_recall.score(real, flat) | {
     'frechet': frechet.distance(real, flat),
+    'kernel': kernel.distance(real, flat),
     'vendi': similarity.mean_over(fake, similarity.vendi),
     'mss': similarity.mean_over(fake, lambda x: similarity.mss(x).pairs),
   }
@@ -246,14 +253,16 @@ def test_real_pictures_are_judged_as_drawn_ones(config):
   real, other = random.normal(size=(40, 5)), random.normal(size=(11, 5))
   config.evaluate.update(num_captions=8, per_caption=2)
   names, of = {'features': 'frechet'}, np.arange(40) % 8
-  truth = scores.truth({'features': real}, names, config.evaluate)
-  truth = truth._replace(captions=of)  # of the drawn ones; these have others
+  # of: captions of drawn ones; these have others.
+  real = {'features': real}
+  truth = scores.truth(real, names, config.evaluate, captions=of)
   shares = np.array([[1.0, 0.0], [0.5, 0.5]])
   found = scores.ceiling(
     truth, {'features': other}, names, config.evaluate, shares
   )
-  expected = precision_recall.score(real, other[:10]) | {
-    'frechet': frechet.distance(real, other[:10]),
+  expected = precision_recall.score(real['features'], other[:10]) | {
+    'frechet': frechet.distance(real['features'], other[:10]),
+    'kernel': kernel.distance(real['features'], other[:10]),
     'modes': 1.25,  # of two pictures: one; one in half of the cases, else two
   }
   assert found.keys() == expected.keys()

@@ -16,8 +16,8 @@ Figures = Mapping[str, Resampled]
 # How many times as much; of Vendi, of what it is above 1, where all are alike.
 RATIOS = {'recall': 0.0, 'coverage': 0.0, 'vendi': 1.0, 'modes': 0.0}
 DIFFERENCES = (
-  *('fid', 'sfid', 'frechet', 'inception_score', 'precision', 'density'),
-  *('mss', 'text_match', 'modes_distance'),
+  *('fid', 'sfid', 'frechet', 'kid', 'kernel', 'inception_score'),
+  *('precision', 'density', 'mss', 'text_match', 'modes_distance'),
 )
 
 

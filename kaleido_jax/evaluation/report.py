@@ -19,6 +19,8 @@ TITLES = {
   'fid': 'FID ↓',
   'sfid': 'sFID ↓',
   'frechet': 'Fréchet distance ↓',
+  'kid': 'KID ↓',
+  'kernel': 'kernel distance ↓',
   'inception_score': 'Inception Score ↑',
   'precision': 'precision ↑',
   'recall': 'recall ↑',
@@ -33,8 +35,8 @@ TITLES = {
 }
 # The table has all; of these there are curves.
 DRAWN = (
-  *('fid', 'frechet', 'precision', 'recall', 'coverage', 'mss', 'vendi'),
-  *('text_match', 'modes'),
+  *('fid', 'frechet', 'kid', 'kernel', 'precision', 'recall', 'coverage'),
+  *('mss', 'vendi', 'text_match', 'modes'),
 )
 SOLVER = ('solver', 'spacing', 'steps', 'temperature')  # told under a table
 ROWS = 6  # captions of which pictures are shown

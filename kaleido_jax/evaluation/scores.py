@@ -16,6 +16,7 @@ from kaleido_jax.metrics import (
   bootstrap,
   frechet,
   inception_score,
+  kernel,
   modes,
   precision_recall,
   similarity,
@@ -25,7 +26,7 @@ from kaleido_jax.metrics.bootstrap import Resampled
 Features = Mapping[str, Float[np.ndarray, 'n _']]
 
 NAMES = (
-  *('fid', 'sfid', 'frechet', 'inception_score'),
+  *('fid', 'sfid', 'frechet', 'kid', 'kernel', 'inception_score'),
   *('precision', 'recall', 'density', 'coverage'),
   *('mss', 'mss_with_diagonal', 'vendi', 'text_match'),
   *('modes', 'modes_distance'),
@@ -33,6 +34,8 @@ NAMES = (
 # Each takes the eigenvalues of a large matrix, or all logits.
 FEW_RESAMPLES = 20
 ENDINGS = {'fid': '', 'sfid': '_s'}  # of statistics in a file of ADM's
+KERNEL = {'fid': 'kid', 'frechet': 'kernel'}  # of the same features
+GROUPS = 2_048  # of pictures, at most: their square is kept
 WITHIN = ('mss', 'mss_with_diagonal', 'vendi')  # a caption
 SHARES = ('precision', 'recall', 'coverage')
 
@@ -43,6 +46,8 @@ class Truth(NamedTuple):
   gaussians: Mapping[str, frechet.Gaussian]  # by the distance's name
   reached: precision_recall.Reached | None  # None: no pictures, no neighbours
   count: int
+  kernels: kernel.Kind | None = None  # of the same pictures, caption by caption
+  firsts: Int[np.ndarray, ' groups'] | None = None  # a picture of each group
   # Of which drawn caption each is, or -1; None if nobody knows.
   captions: Int[np.ndarray, ' reals'] | None = None
 
@@ -76,8 +81,12 @@ def truth(
   distances: Mapping[str, str],
   wanted: ConfigDict,
   statistics: pathlib.Path | None = None,
+  captions: Int[np.ndarray, ' reals'] | None = None,
 ) -> Truth:
-  """distances: how an extractor's outputs are called. statistics: ADM's."""
+  """distances: how an extractor's outputs are called. statistics: ADM's.
+
+  captions: of which drawn one each is, or -1.
+  """
   gaussians = {}
   for output, name in distances.items():
     if statistics is not None and name in ENDINGS:
@@ -93,7 +102,15 @@ def truth(
     return Truth(gaussians, None, 0)
   found = real['features']
   reached = precision_recall.reached(found, wanted.neighbours)
-  return Truth(gaussians, reached, len(found))
+  group = np.zeros(len(found), int)
+  if captions is not None:
+    group = np.where(captions < 0, -1, _groups(wanted.num_captions)[captions])
+  order = np.argsort(group, kind='stable')
+  _, firsts, sizes = np.unique(
+    group[order], return_index=True, return_counts=True
+  )
+  kernels = kernel.kind(found[order], sizes)
+  return Truth(gaussians, reached, len(found), kernels, order[firsts], captions)
 
 
 def of(
@@ -136,6 +153,9 @@ def of(
       within=(1.0, np.inf),
       times=few,
     )
+  if truth.kernels is not None and captions * each >= 10:
+    name = KERNEL[distances['features']]
+    found[name] = _kernel(truth, features, wanted)
   if truth.reached is not None:
     reached = precision_recall.reached(features.reshape(-1, width), k)
     near = precision_recall.near(truth.reached, reached, captions)
@@ -192,6 +212,29 @@ def ceiling(
       len(each), _mean_of(each), times=wanted.resamples, seed=wanted.seed
     )
   return found
+
+
+def _kernel(
+  truth: Truth, fake: Float[np.ndarray, 'captions each d'], wanted: ConfigDict
+) -> Resampled:
+  captions, each, _ = fake.shape
+  groups = _groups(captions)
+  sizes = np.bincount(groups) * each
+  both = kernel.both(truth.kernels, kernel.kind(_flat(fake), sizes))
+
+  def distance(which: Int[np.ndarray, ' some']) -> float:
+    times = np.bincount(which, minlength=len(sizes))
+    chosen = np.repeat(np.arange(captions), times[groups])
+    return both.distance(truth.weights(chosen)[truth.firsts], times)
+
+  return bootstrap.resampled(
+    len(sizes), distance, times=wanted.resamples, seed=wanted.seed
+  )
+
+
+def _groups(captions: int) -> Int[np.ndarray, ' captions']:
+  """Of each caption: its own, or a block's where they are many."""
+  return np.arange(captions) * min(captions, GROUPS) // captions
 
 
 def _mean_of(values: Sequence[float]):

@@ -17,7 +17,7 @@ Several processes each give `reached` and `near` a share of the rows, and what
 they find is `joined`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -25,8 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
+from kaleido_jax.metrics import blocks
+
 Features = Float[np.ndarray, '_ _']
-BLOCK = 2048  # rows of either side
 
 
 class Reached(NamedTuple):
@@ -89,10 +90,10 @@ def reaches(
   found = [np.zeros(0)]
   middle = _mean(x)  # no distance changes, and fewer digits cancel
   with jax.enable_x64(True):
-    for rows in _ranges(*_share(len(x), part)):
+    for rows in blocks.ranges(*_share(len(x), part)):
       some = x[rows] - middle
       best = jnp.full((len(some), k + 1), jnp.inf)  # itself is the nearest
-      for others in _ranges(len(x)):
+      for others in blocks.ranges(len(x)):
         best = _merged(best, some, x[others] - middle)
       found.append(np.asarray(best[:, k]))
   return np.concatenate(found)
@@ -100,7 +101,7 @@ def reaches(
 
 def near(real: Reached, fake: Reached, groups: int = 1) -> Near:
   """Fakes lie group by group, all groups alike large."""
-  _agree(real.features, fake.features)
+  blocks.agree(real.features, fake.features)
   each, rest = divmod(len(fake.features), groups)
   if rest:
     raise ValueError(
@@ -110,10 +111,10 @@ def near(real: Reached, fake: Reached, groups: int = 1) -> Near:
   within = np.zeros(len(fake.features), np.int64)
   recalled, covered = np.zeros((2, groups, len(real.features)), bool)
   with jax.enable_x64(True):
-    for rows in _ranges(len(within)):
+    for rows in blocks.ranges(len(within)):
       a, reach = fake.features[rows] - middle, fake.squares[rows]
       of, starts = np.unique(np.arange(len(within))[rows] // each, True)
-      for columns in _ranges(len(real.features)):
+      for columns in blocks.ranges(len(real.features)):
         b = real.features[columns] - middle
         in_real, in_fake = jax.device_get(
           _reached(a, b, reach, real.squares[columns])
@@ -132,21 +133,7 @@ def joined(parts: Iterable[Near]) -> Near:
 def check(features: Features, k: int) -> None:
   if k < 1:
     raise ValueError(f'k={k}: there is no such neighbour; give 1 or more.')
-  if features.ndim != 2 or len(features) <= k:
-    raise ValueError(
-      f'features should be [n, d] with more than k={k} rows, not '
-      f'{list(features.shape)}: draw more pictures.'
-    )
-  if not np.isfinite(features).all():
-    raise ValueError('some features are not finite; nothing can be said.')
-
-
-def _agree(real: Features, fake: Features) -> None:
-  if real.shape[1] != fake.shape[1]:
-    raise ValueError(
-      f'features of {real.shape[1]} and of {fake.shape[1]} numbers cannot be '
-      'compared: they are of different extractors.'
-    )
+  blocks.check(features, k + 1, f'more than k={k} rows')
 
 
 @jax.jit
@@ -169,13 +156,6 @@ def _squares(a, b):
 
 def _mean(x: Features) -> Float[np.ndarray, ' d']:
   return x.mean(0, dtype=np.float64)
-
-
-def _ranges(first: int, end: int | None = None) -> Iterator[slice]:
-  """Blocks of 0..first, or of first..end."""
-  first, end = (0, first) if end is None else (first, end)
-  for start in range(first, end, BLOCK):
-    yield slice(start, min(start + BLOCK, end))
 
 
 def _share(n: int, part: tuple[int, int]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import pytest
 from feature_sets import pair
 
 from kaleido_jax.evaluation import scores
-from kaleido_jax.metrics import precision_recall
+from kaleido_jax.metrics import blocks, precision_recall
 
 
 @pytest.mark.parametrize('k', [3, 5])
@@ -36,7 +36,7 @@ def test_blocks_and_shares_change_nothing(monkeypatch):
   """Four processes, of which the last has more; and one with nothing to do."""
   real, fake = pair()
   whole = precision_recall.score(real, fake)
-  monkeypatch.setattr(precision_recall, 'BLOCK', 64)
+  monkeypatch.setattr(blocks, 'SIZE', 64)
   reach = [
     np.concatenate(
       [precision_recall.reaches(x, 3, part=(i, 4)) for i in range(4)]
@@ -54,7 +54,7 @@ def test_blocks_and_shares_change_nothing(monkeypatch):
 
 def test_figures_of_some_captions(monkeypatch):
   """The same as if those alone had been drawn, with the reaches of all."""
-  monkeypatch.setattr(precision_recall, 'BLOCK', 70)  # cuts captions in two
+  monkeypatch.setattr(blocks, 'SIZE', 70)  # cuts captions in two
   real, fake = (precision_recall.reached(x, 3) for x in pair())
   each = 4
   near = precision_recall.near(real, fake, groups=len(fake.features) // each)
@@ -102,7 +102,7 @@ def test_real_pictures_count_as_often_as_their_captions():
   real, fake = (precision_recall.reached(x, 3) for x in pair())
   near = precision_recall.near(real, fake)
   captions = np.arange(len(real.features)) % 5 - 1  # -1: of no drawn caption
-  truth = scores.Truth({}, real, len(captions), captions)
+  truth = scores.Truth({}, real, len(captions), captions=captions)
   which = np.array([0, 0, 1, 3])
   weights = truth.weights(which)
   rows = np.concatenate(

@@ -18,6 +18,7 @@ from feature_sets import pair  # noqa: E402
 from kaleido_jax.metrics import (  # noqa: E402
   frechet,
   inception_score,
+  kernel,
   precision_recall,
   similarity,
 )
@@ -36,6 +37,7 @@ def theirs() -> dict[str, float]:
     fid_statistics_to_metric,
   )
   from torch_fidelity.metric_isc import isc_features_to_metric
+  from torch_fidelity.metric_kid import kernel_mmd
   from vendi_score import vendi
 
   real, fake = pair()
@@ -50,6 +52,8 @@ def theirs() -> dict[str, float]:
       torch.tensor(fake, dtype=torch.float64), splits=5, shuffle=False
     )['inception_score_mean'],
   }
+  alike = (x[: len(real)].astype(np.float64) for x in (real, fake))
+  found['kernel'] = kernel_mmd(*alike)
   for k in (3, 5):
     scores = prdc.compute_prdc(real, fake, nearest_k=k)
     found |= {f'{name}/{k}': value for name, value in scores.items()}
@@ -63,6 +67,7 @@ def ours() -> dict[str, float]:
   real, fake = pair()
   found = {
     'frechet': frechet.distance(real, fake),
+    'kernel': kernel.distance(real, fake[: len(real)]),
     'inception_score': inception_score.of_logits(fake, splits=5).mean,
   }
   for k in (3, 5):

@@ -53,6 +53,9 @@ def get_config(variant: str = '') -> ConfigDict:
   config.data.update(source='emoji', path='data/emoji')
   config.data.lengths.update(text=32, bbox=16)
   config.train.held_out = 'test'
+  # Each picture is met again and again: without dropout the prior learns them
+  # by heart, and of other captions it knows less the longer it trains.
+  config.model.decoder.dropout = 0.2
   config.latents = tuple(kind for kind in KINDS if kind in variants)
   if not config.latents and 'mdm' not in variants:
     config.latents = ('text', 'bbox', 'color')

@@ -13,7 +13,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from absl import logging
+from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 
 import kaleido_jax
@@ -27,7 +29,8 @@ from kaleido_jax.evaluation import (
   report,
   scores,
 )
-from kaleido_jax.metrics import features
+from kaleido_jax.latents import Latents
+from kaleido_jax.metrics import colors, features
 from kaleido_jax.metrics.bootstrap import Interval
 
 
@@ -68,11 +71,12 @@ def run(
   words = extractor.read(work.captions) if extractor.read else None
   results, hidden, settings = [], {}, []
   for job in work.jobs:
-    seen, drawn = job.seen.read(), None
+    seen, drawn, images = job.seen.read(), None, job.drawn.all()
     if work.known:
-      numbers = work.known.read(job.drawn.all(), seen)
+      numbers = work.known.read(images, seen)
       drawn = hidden[job.name] = scores.Drawn(work.known.names, numbers, shares)
-    figures = scores.of(truth, seen, distances, wanted, drawn, words)
+    followed = _followed(images, job.drawn.latents())
+    figures = scores.of(truth, seen, distances, wanted, drawn, words, followed)
     settings.append((job.model.name, *job.setting, figures))
     figures = _intervals(figures)
     told = ', '.join(f'{name} {i}' for name, i in figures.items())
@@ -104,6 +108,16 @@ def _show(
   strong = [job for job in work.jobs if job.setting.guidance == max(weights)]
   strips = {job.name: shown[job.name] for job in strong}
   report.strips(folder / 'diversity.png', strips, work.captions)
+
+
+def _followed(
+  images: UInt8[np.ndarray, 'n h w 3'], latents: Sequence[Latents]
+) -> Float[np.ndarray, ' n'] | None:
+  """How much of the colours that latents say each picture has."""
+  if 'color' not in latents[0]:
+    return None
+  pairs = zip(latents, images, strict=True)
+  return np.array([colors.match(said.colors, image) for said, image in pairs])
 
 
 def _intervals(figures: compared.Figures) -> dict[str, Interval]:

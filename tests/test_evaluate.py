@@ -102,7 +102,8 @@ def test_every_setting_is_drawn_scored_and_reported(folder, config, tmp_path):
   # As many of the training split: they do not stand for one caption.
   assert re.match('18 of shapes-.*, train, at most 18,', about['ceiling'])
   assert set(ceiling) == set(result.figures) - {
-    *('mss', 'mss_with_diagonal', 'vendi', 'text_match', 'modes_distance')
+    *('mss', 'mss_with_diagonal', 'vendi', 'text_match'),
+    *('color_match', 'modes_distance'),
   }
 
   text = (tmp_path / 'results.md').read_text()
@@ -120,6 +121,8 @@ def test_models_stand_beside_the_first(tmp_path):
       'frechet': Resampled(9 - recall, 9 + random.normal(size=20)),
       'recall': Resampled(recall, np.full(200, recall), (0.0, 1.0)),
     }
+    if recall:  # a baseline has no latents that it could follow
+      figures['color_match'] = Resampled(0.5, np.full(200, 0.5))
     for weight in (1.0, 4.0):
       told.append((name, '', weight, figures))
       shown = {n: f.interval() for n, f in figures.items()}
@@ -131,6 +134,13 @@ def test_models_stand_beside_the_first(tmp_path):
   assert 'Beside mdm, by the same choices of captions' in text
   assert text.count('| kaleido | guidance | 4 | -0.2 [') == 1
   assert '| inf [inf, inf] |' in text
+  assert re.findall(r'\| (mdm|kaleido).*(–|0.5 \[0.5, 0.5\]) \|', text) == [
+    *[('mdm', '–')] * 2,
+    *[('kaleido', '0.5 [0.5, 0.5]')] * 2,
+  ]
+  lines = (tmp_path / 'results.csv').read_text().splitlines()
+  (row, *_) = csv.DictReader(lines)
+  assert row['recall'] == '0.0' and row['color_match'] == ''
   saved = json.loads((tmp_path / 'results.json').read_text())['compared']
   assert [(c['model'], c['guidance']) for c in saved] == [
     *(('kaleido', 1.0), ('kaleido', 4.0))

@@ -30,6 +30,7 @@ TITLES = {
   'mss_with_diagonal': 'MSS, all ↓',
   'vendi': 'Vendi ↑',
   'text_match': 'match with the text ↑',
+  'color_match': 'colours as said ↑',
   'modes': 'modes of a caption ↑',
   'modes_distance': 'modes, off the truth ↓',
 }
@@ -102,13 +103,13 @@ def table(
   ceiling: Mapping[str, Interval],
 ) -> str:
   """In Markdown: a row for each setting, and for real pictures."""
-  names = [name for name in scores.NAMES if name in results[0].figures]
+  names = _names(results)
   lines = [
     '| model | way | guidance | ' + ' | '.join(TITLES[n] for n in names) + ' |',
     '| --- | --- | --- |' + ' --- |' * len(names),
   ]
   for r in results:
-    figures = ' | '.join(str(r.figures[name]) for name in names)
+    figures = ' | '.join(str(r.figures.get(name, '–')) for name in names)
     lines.append(
       f'| {r.model}, step {r.step} | {r.way or "guidance"} | {r.guidance:g} | '
       f'{figures} |'
@@ -159,7 +160,7 @@ def curves(
   """Each figure over the weight, a line for each model and way (figure 5)."""
   import matplotlib.pyplot as plt
 
-  names = [name for name in DRAWN if name in results[0].figures]
+  names = [name for name in DRAWN if name in _names(results)]
   columns = 4 if len(names) > 6 else min(3, len(names))
   rows = -(-len(names) // columns)
   figure, axes = plt.subplots(
@@ -171,8 +172,13 @@ def curves(
   lines = list(dict.fromkeys((r.model, r.way) for r in results))
   for ax, name in zip(axes.flat, names, strict=False):
     for (model, way), ink in zip(lines, INKS * len(lines), strict=False):
-      some = [r for r in results if (r.model, r.way) == (model, way)]
-      some.sort(key=lambda r: r.guidance)
+      some = [
+        r
+        for r in sorted(results, key=lambda r: r.guidance)
+        if (r.model, r.way) == (model, way) and name in r.figures
+      ]
+      if not some:
+        continue
       x = [r.guidance for r in some]
       values = np.array([r.figures[name] for r in some])
       ax.fill_between(x, values[:, 1], values[:, 2], color=ink, alpha=0.15)
@@ -238,6 +244,11 @@ def strips(
   plt.close(figure)
 
 
+def _names(results: Sequence[Result]) -> list[str]:
+  """Of figures that any of them has."""
+  return [n for n in scores.NAMES if any(n in r.figures for r in results)]
+
+
 def _plain(value: Any) -> Any:
   """As JSON has it: null is what is not finite."""
   if isinstance(value, Mapping):
@@ -251,10 +262,10 @@ def _write_csv(path: pathlib.Path, results: Sequence[Result]) -> None:
   new = path.with_name(f'{path.name}.new')
   with new.open('w', newline='') as file:
     writer = csv.writer(file)
-    names = [name for name in scores.NAMES if name in results[0].figures]
+    names = _names(results)
     ends = [f'{name}{end}' for name in names for end in ('', '_low', '_high')]
     writer.writerow(['model', 'step', 'way', 'guidance', *ends])
     for r in results:
-      figures = [value for name in names for value in r.figures[name]]
+      figures = [v for name in names for v in r.figures.get(name, [''] * 3)]
       writer.writerow([r.model, r.step, r.way, r.guidance, *figures])
   new.replace(path)

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from jaxtyping import UInt8
 
-from kaleido_jax import progress, sheet
+from kaleido_jax import progress
 from kaleido_jax.evaluation import compared, scores
 from kaleido_jax.evaluation.compared import Compared
 from kaleido_jax.metrics.bootstrap import Interval
@@ -206,12 +206,25 @@ def grid(
   captions: Sequence[str],
 ) -> None:
   """A row for each of a few captions, a column for each setting (figure 7)."""
-  tiles = [
-    sheet.Tile(images[number, 0], f'{caption} ({name})')
-    for number, caption in enumerate(captions[:ROWS])
-    for name, images in drawn.items()
-  ]
-  Image.fromarray(sheet.draw(tiles, columns=len(drawn), side=128)).save(path)
+  import matplotlib.pyplot as plt
+
+  rows = min(ROWS, len(captions))
+  figure, axes = plt.subplots(
+    *(rows, len(drawn)),
+    figsize=(len(drawn) + 1, rows + 0.5),
+    layout='constrained',
+    squeeze=False,
+  )
+  for column, (name, images) in zip(axes.T, drawn.items(), strict=True):
+    model, _, setting = name.rpartition(', ')
+    # A path of several folders is wider than a picture.
+    model = textwrap.fill(model.replace('/', '/ '), 16).replace('/ ', '/')
+    column[0].set_title(f'{model}\n{setting}', fontsize=7)
+    for ax, some in zip(column, images, strict=False):
+      _show(ax, some[0])
+  _name(axes[:, 0], captions)
+  figure.savefig(path, dpi=150)
+  plt.close(figure)
 
 
 def strips(
@@ -231,17 +244,27 @@ def strips(
   for block, (name, images) in zip(blocks.flat, drawn.items(), strict=False):
     block.suptitle(name, fontsize=9)
     axes = block.subplots(rows, 1, squeeze=False)[:, 0]
-    for ax, some, caption in zip(axes, images[:rows], captions, strict=False):
-      ax.imshow(np.concatenate(some[:SHOWN], axis=1), interpolation='nearest')
-      ax.set_ylabel(
-        textwrap.fill(caption, 12),
-        **dict(fontsize=8, rotation=0, ha='right', va='center'),
-      )
-      ax.set(xticks=[], yticks=[])
-      ax.spines[:].set_visible(False)
+    for ax, some in zip(axes, images, strict=False):
+      _show(ax, np.concatenate(some[:SHOWN], axis=1))
+    _name(axes, captions)
   # Tight, or long captions leave the picture on the left.
   figure.savefig(path, dpi=150, bbox_inches='tight', pad_inches=0.05)
   plt.close(figure)
+
+
+def _show(ax: Any, image: UInt8[np.ndarray, 'h w 3']) -> None:
+  ax.imshow(image, interpolation='nearest')
+  ax.set(xticks=[], yticks=[])
+  ax.spines[:].set_visible(False)
+
+
+def _name(axes: np.ndarray, captions: Sequence[str]) -> None:
+  """Of each row, on its left."""
+  for ax, caption in zip(axes, captions, strict=False):
+    ax.set_ylabel(
+      textwrap.fill(caption, 12),
+      **dict(fontsize=8, rotation=0, ha='right', va='center'),
+    )
 
 
 def _names(results: Sequence[Result]) -> list[str]:

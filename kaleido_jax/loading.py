@@ -129,7 +129,7 @@ def _weaker(name: str, config, mesh: Mesh, words: Vocabulary) -> Weaker:
 
 
 def config_of(workdir: str) -> ConfigDict:
-  """A run's own, with ways to sample and to judge that are newer than it."""
+  """A run's own, with ways to draw and to judge that are newer than it."""
   folder = exported.folder_of(workdir)
   config = origins.config_of(folder)
   own = pathlib.Path(folder) / exported.VOCABULARY
@@ -138,7 +138,7 @@ def config_of(workdir: str) -> ConfigDict:
   newer = _newest()
   if newer is None:
     return config
-  for section in ('sample', 'evaluate'):
+  for section in ('diffusion', 'sample', 'evaluate'):
     _keep(newer[section], config.get(section, {}))
     config[section] = newer[section]
   return config

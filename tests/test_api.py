@@ -9,7 +9,7 @@ import pytest
 import small_models
 from PIL import Image
 
-from kaleido_jax import api, loading
+from kaleido_jax import api, flops, loading
 from kaleido_jax.data.shapes import Shapes
 from kaleido_jax.latents import Latents
 
@@ -256,13 +256,18 @@ def test_the_baseline_has_no_latents(tmp_path):
   assert apart(again, drawn[1]) <= 0.01
 
 
-def test_fields_that_are_no_more_do_no_harm(tmp_path):
+def test_a_run_of_another_version_has_other_fields(tmp_path):
   folder = small_models.export(tmp_path)
   saved = json.loads((tmp_path / 'config.json').read_text())
   saved['sample'] |= {'guidance': 3.5, 'magic': 7}
   saved['sample']['cads']['magic'] = 7
+  del saved['diffusion']['early']
+  saved['diffusion']['drop_condition'] = 0.3
   (tmp_path / 'config.json').write_text(json.dumps(saved))
-  sample = loading.config_of(folder).sample
+  config = loading.config_of(folder)
+  assert config.diffusion.drop_condition == 0.3
+  assert flops.per_step(config) > 0  # as reports say of each model
+  sample = config.sample
   assert sample.guidance == 3.5 and 'magic' not in {*sample, *sample.cads}
 
 

@@ -65,10 +65,14 @@ def build_imagine(
 
 
 def grammar(words: Vocabulary, config: Any) -> decoding.Grammar:
-  """What latents look like: kinds in order, each as long as it may be."""
-  return decoding.Grammar(
-    *words.grammar(dict(config.data.lengths)), words.separator
-  )
+  """What latents look like: kinds in order, each as long as it may be.
+
+  A model may have more rows than there are tokens: none of them is ever drawn.
+  """
+  allowed, full = words.grammar(dict(config.data.lengths))
+  more = config.model.decoder.vocab_size - words.size
+  allowed = np.pad(allowed, ((0, 0), (0, 0), (0, more)))
+  return decoding.Grammar(allowed, full, words.separator)
 
 
 def nothing(rows: int) -> Int32[np.ndarray, 'b 0']:

@@ -77,6 +77,26 @@ def points(config, drawn, setting, ids, z, rows, *, seed=3, **options):
   return generate.pictures(config, xs)
 
 
+def test_rows_of_no_token_are_never_drawn(config):
+  """T5 has 128 of them; a run of text alone has those of colours."""
+  config = config.copy_and_resolve_references()
+  words = sources.check(config)
+  for part in ('encoder', 'decoder'):
+    config.model[part].vocab_size = 2 * words.size
+  mesh = sharding.create_mesh(config.mesh, jax.devices()[:1])
+  model = kaleido.from_config(config)
+  params = filled(
+    lambda key: kaleido.init_params(model, key, config.image_shapes)
+  )
+  grammar = generate.grammar(words, config)
+  z = generate.build_imagine(model, mesh, LENGTH, grammar)(
+    *(params, generate.captions(config, words, CAPTIONS), np.uint32(3)),
+    *(np.arange(len(CAPTIONS), dtype=np.int32), decoding.SamplingRule()),
+    generate.nothing(len(CAPTIONS)),
+  )
+  assert (z > t5.PAD).any() and (z < words.size).all()
+
+
 @pytest.mark.slow  # what it means to users: test_api
 def test_a_row_depends_on_its_number_alone(
   config, imagine, drawn, setting, ids

@@ -4,10 +4,11 @@
   python -m benchmarks.emoji_headline --out=runs/large --protocol=large  # a GPU
 
 All models have the same denoiser, as many updates of as many examples, and the
-same sampler. The steps, each a command that can be run by itself (--show prints
-them): pictures at one size; a training for each model; all of them under all
-weights, without anything more and with CADS. Stopped, it goes on where it was.
-Which figures it gave: docs/results.md.
+same sampler; --models=mdm,bbox,text+bbox+voken chooses others, of one kind of
+latents or of several. The steps, each a command that can be run by itself
+(--show prints them): pictures at one size; a training for each model; all of
+them under all weights, without anything more and with CADS. Stopped, it goes on
+where it was. Which figures it gave: docs/results.md.
 
 small  32x32, 6,000 updates of 32: on two cores an hour of training for a model,
        and 4 minutes for a weight of one
@@ -74,7 +75,7 @@ def commands(
   for model in models:
     yield _python(
       'kaleido_jax.main',
-      config=f'configs/emoji.py:{protocol.variant},{model}',
+      config=f'configs/emoji.py:{protocol.variant},{model.replace("+", ",")}',
       workdir=out / model,
       **_fields({'data.path': data} | protocol.train),
     )

@@ -17,8 +17,8 @@ Variants, joined by commas:
   tiny   32x32, for a quick look; 61 examples in a second
   large  64x64 and twice as wide, batches of 128 in bfloat16, for a GPU: not run
   mdm    the baseline without latents; 20 examples in a second
-  text, bbox, blob, color
-         Kaleido with this kind of latents alone
+  text, bbox, blob, voken, color
+         Kaleido with this kind of latents alone, or with several
 """
 
 import itertools
@@ -28,7 +28,9 @@ from ml_collections import ConfigDict
 from configs import default, sizes
 
 SIZES = ('small', 'tiny', 'large')
-KINDS = ('text', 'bbox', 'blob', 'color')
+KINDS = ('text', 'bbox', 'blob', 'voken', 'color')
+
+IDS = {'voken', 'color'}  # they have 512 tokens of their own
 
 
 def get_config(variant: str = '') -> ConfigDict:
@@ -41,17 +43,18 @@ def get_config(variant: str = '') -> ConfigDict:
   if 'small' in variants:
     sizes.small(config)
     config.data.vocabulary = 'emoji'
-    for part in ('encoder', 'decoder'):
-      config.model[part].vocab_size = 1536  # 1024 pieces of text, 512 colours
+    _count(config, pieces=1024, ids=512 * max(1, len(variants & IDS)))
   else:
     sizes.shrink(config)
+    _count(config, pieces=6144, ids=512 * max(1, len(variants & IDS)))
     config.data.update(caption_length=12, batch_size=16)
     if 'tiny' not in variants:
       _enlarge(config)
     if 'large' in variants:
       _widen(config)
   config.data.update(source='emoji', path='data/emoji')
-  config.data.lengths.update(text=32, bbox=16)
+  config.data.lengths.update(text=32, bbox=24, blob=32, voken=16)
+  config.data.update(vokens_from_pixels=True, voken_codes=512, voken_count=16)
   config.train.held_out = 'test'
   # Each picture is met again and again: without dropout the prior learns them
   # by heart, and of other captions it knows less the longer it trains.
@@ -60,6 +63,12 @@ def get_config(variant: str = '') -> ConfigDict:
   if not config.latents and 'mdm' not in variants:
     config.latents = ('text', 'bbox', 'color')
   return config
+
+
+def _count(config: ConfigDict, *, pieces: int, ids: int) -> None:
+  """Rows of words, and of what has tokens of its own: as many without it."""
+  for part in ('encoder', 'decoder'):
+    config.model[part].vocab_size = pieces + ids
 
 
 def _enlarge(config: ConfigDict) -> None:

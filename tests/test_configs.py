@@ -26,6 +26,7 @@ VARIANTS = [
   ('emoji', ('mdm',)),
   ('emoji', ('tiny',)),
   ('emoji', ('small,text',)),
+  ('emoji', ('small,text,bbox,voken',)),
   ('emoji', ('small,mdm',)),
   ('emoji', ('large,color',)),
   ('shapes', ()),

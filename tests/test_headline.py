@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import emoji_headline
 from configs import emoji
+from kaleido_jax.data import sources
 from kaleido_jax.evaluation import plan
 
 MODELS = ('mdm', 'color', 'text')
@@ -33,6 +34,7 @@ def test_models_are_alike_and_drawn_alike(name, tmp_path):
   ]
   trained, evaluated = others[:3], others[3:]
   configs = list(map(config_of, trained))
+  assert all(c.model.decoder.dropout for c in configs)
   assert [c.latents for c in configs] == [(), ('color',), ('text',)]
   for field in ('denoiser', 'encoder'):
     assert len({str(c.model[field]) for c in configs}) == 1
@@ -48,6 +50,21 @@ def test_models_are_alike_and_drawn_alike(name, tmp_path):
     plan.check(config_of(command).evaluate)
     places += [flag for flag in command if flag.startswith('--out=')]
   assert len(set(places)) == len(evaluated) >= 2
+
+
+@pytest.mark.parametrize('name', emoji_headline.PROTOCOLS)
+def test_a_model_may_have_several_kinds(name, tmp_path):
+  models = ('mdm', 'text+bbox+voken', 'voken+color')
+  protocol = emoji_headline.PROTOCOLS[name]
+  trained = list(emoji_headline.commands(protocol, models, tmp_path))[1:4]
+  made = [config_of(command) for command in trained]
+  assert [c.latents for c in made] == [
+    *((), ('text', 'bbox', 'voken'), ('voken', 'color'))
+  ]
+  assert f'--workdir={tmp_path}/text+bbox+voken' in trained[1]
+  words = [sources.vocabulary(c.data, c.latents).size for c in made]
+  rows = [c.model.decoder.vocab_size for c in made]
+  assert words[1:] == rows[1:] and words[0] < rows[0] == rows[1] < rows[2]
 
 
 def test_pictures_that_are_there_are_not_prepared_again(tmp_path):

@@ -233,11 +233,12 @@ def test_the_last_of_two_processes_reports(
 
 def test_a_way_changes_fields_and_methods(folder, config):
   model = api.load(folder)
-  setting = plan.Setting('cads+temperature=0.5+solver=ddim', 3.0)
+  setting = plan.Setting('cads+temperature=0.5+solver=sde-dpm+++steps=7', 3.0)
   (one, *_) = plan.asked(model, ['a circle'], setting, config.evaluate)
   assert one.settings['methods'] == ['cads']
   assert one.settings['temperature'] == 0.5
-  assert one.settings['solver'] == 'ddim' and one.settings['guidance'] == 3
+  assert one.settings['solver'] == 'sde-dpm++' and one.settings['steps'] == 7
+  assert one.settings['guidance'] == 3
 
 
 def test_figures_are_those_of_the_metrics(config):

@@ -26,7 +26,7 @@ class Setting(NamedTuple):
   @property
   def changed(self) -> dict[str, Any]:
     """For `Kaleido.asked`: 'cads+steps=50' is a method, and a field."""
-    parts = list(filter(None, self.way.split('+')))
+    parts = _parts(self.way)
     fields = dict(part.split('=', 1) for part in parts if '=' in part)
     return {name: _value(text) for name, text in fields.items()} | {
       'guidance': self.guidance,
@@ -35,6 +35,11 @@ class Setting(NamedTuple):
 
   def __str__(self) -> str:
     return f'{self.way or "guidance"} {self.guidance:g}'
+
+
+def _parts(way: str) -> list[str]:
+  """Of 'solver=sde-dpm+++steps=50' two: a name may end with a plus."""
+  return list(filter(None, re.split(r'\+(?=[a-z])', way)))
 
 
 def _value(text: str) -> Any:
@@ -48,7 +53,7 @@ def _value(text: str) -> Any:
 def check(wanted: ConfigDict) -> None:
   """Refuses what would fail only after everything has been drawn."""
   for way in wanted.ways:
-    for part in filter(None, way.split('+')):
+    for part in _parts(way):
       if part not in steering.METHODS and '=' not in part:
         raise ValueError(
           f'config.evaluate.ways names {part!r}; there are '

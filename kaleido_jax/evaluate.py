@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from absl import logging
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
 import kaleido_jax
@@ -29,6 +29,7 @@ from kaleido_jax.evaluation import (
   report,
   scores,
 )
+from kaleido_jax.evaluation.drawn import Drawn
 from kaleido_jax.latents import Latents
 from kaleido_jax.metrics import colors, features
 from kaleido_jax.metrics.bootstrap import Interval
@@ -71,11 +72,11 @@ def run(
   words = extractor.read(work.captions) if extractor.read else None
   results, hidden, settings = [], {}, []
   for job in work.jobs:
-    seen, drawn, images = job.seen.read(), None, job.drawn.all()
+    seen, drawn = job.seen.read(), None
     if work.known:
-      numbers = work.known.read(images, seen)
+      numbers = work.known.read(job.drawn.all(), seen)
       drawn = hidden[job.name] = scores.Drawn(work.known.names, numbers, shares)
-    followed = _followed(images, job.drawn.latents())
+    followed = _followed(job.drawn)
     figures = scores.of(truth, seen, distances, wanted, drawn, words, followed)
     settings.append((job.model.name, *job.setting, figures))
     figures = _intervals(figures)
@@ -110,14 +111,20 @@ def _show(
   report.strips(folder / 'diversity.png', strips, work.captions)
 
 
-def _followed(
-  images: UInt8[np.ndarray, 'n h w 3'], latents: Sequence[Latents]
-) -> Float[np.ndarray, ' n'] | None:
-  """How much of the colours that latents say each picture has."""
-  if 'color' not in latents[0]:
-    return None
-  pairs = zip(latents, images, strict=True)
-  return np.array([colors.match(said.colors, image) for said, image in pairs])
+def _followed(drawn: Drawn) -> Float[np.ndarray, ' n'] | None:
+  """How much of the colours that its latents say each picture has.
+
+  Part by part: all pictures together may be larger than memory.
+  """
+  found = []
+  for number in range(drawn.parts):
+    pairs = zip(drawn.latents(number), drawn.part(number), strict=True)
+    for said, image in pairs:
+      if 'color' not in said:
+        return None
+      latents = Latents.from_strings(said, kinds=('color',))
+      found.append(colors.match(latents.colors, image))
+  return np.array(found)
 
 
 def _intervals(figures: compared.Figures) -> dict[str, Interval]:

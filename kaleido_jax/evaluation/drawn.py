@@ -15,7 +15,6 @@ from jaxtyping import UInt8
 
 from kaleido_jax.api import Kaleido
 from kaleido_jax.evaluation import kept
-from kaleido_jax.latents import Latents
 from kaleido_jax.pictures import Asked
 
 Images = UInt8[np.ndarray, 'n h w 3']
@@ -70,12 +69,10 @@ class Drawn:
   def all(self) -> Images:
     return np.concatenate([self.part(number) for number in range(self.parts)])
 
-  def latents(self) -> list[Latents]:
-    """Of all pictures; a baseline's are empty."""
-    parts = map(self._path, range(self.parts))
-    found = [kept.read(part, 'latents')['latents'] for part in parts]
-    strings = map(json.loads, np.concatenate(found).tolist())
-    return list(map(Latents.from_strings, strings))
+  def latents(self, number: int) -> list[dict[str, str]]:
+    """Of a part's pictures, by kind; a baseline's are empty."""
+    found = kept.read(self._path(number), 'latents')['latents']
+    return list(map(json.loads, found.tolist()))
 
   def first(self, captions: int) -> UInt8[np.ndarray, 'captions each h w 3']:
     """All pictures of some captions."""

@@ -258,6 +258,22 @@ def test_figures_are_those_of_the_metrics(config):
     assert found[name].value == pytest.approx(value)
 
 
+def test_of_many_captions_kernels_are_added_up_in_blocks(config, monkeypatch):
+  random = np.random.default_rng(0)
+  fake = {'features': random.normal(size=(8 * 4, 5))}
+  real = {'features': random.normal(size=(40, 5)) + 0.2}
+  config.evaluate.update(num_captions=8, per_caption=4, resamples=50)
+  names, said = {'features': 'frechet'}, []
+  for groups in (8, 3):
+    monkeypatch.setattr(scores, 'GROUPS', groups)
+    of = np.arange(40) % 9 - 1  # every ninth has a caption that is not drawn
+    truth = scores.truth(real, names, config.evaluate, captions=of)
+    said.append(scores.of(truth, fake, names, config.evaluate)['kernel'])
+  fine, coarse = said
+  assert fine.value == pytest.approx(coarse.value)
+  assert 0.3 < fine.others.std() / coarse.others.std() < 3
+
+
 def test_real_pictures_are_judged_as_drawn_ones(config):
   """By the reach of a full set; three of 11 pictures make no row of two."""
   random = np.random.default_rng(0)

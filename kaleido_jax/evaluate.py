@@ -13,9 +13,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from absl import logging
-from jaxtyping import Float
 from ml_collections import ConfigDict
 
 import kaleido_jax
@@ -23,15 +21,14 @@ from kaleido_jax import exported, flops, prompts
 from kaleido_jax.api import Kaleido
 from kaleido_jax.evaluation import (
   compared,
+  followed,
   histograms,
   jobs,
   plan,
   report,
   scores,
 )
-from kaleido_jax.evaluation.drawn import Drawn
-from kaleido_jax.latents import Latents
-from kaleido_jax.metrics import colors, features
+from kaleido_jax.metrics import features
 from kaleido_jax.metrics.bootstrap import Interval
 
 
@@ -76,8 +73,8 @@ def run(
     if work.known:
       numbers = work.known.read(job.drawn.all(), seen)
       drawn = hidden[job.name] = scores.Drawn(work.known.names, numbers, shares)
-    followed = _followed(job.drawn)
-    figures = scores.of(truth, seen, distances, wanted, drawn, words, followed)
+    follows = followed.of(job.drawn, work.reference.name)
+    figures = scores.of(truth, seen, distances, wanted, drawn, words, follows)
     settings.append((job.model.name, *job.setting, figures))
     figures = _intervals(figures)
     told = ', '.join(f'{name} {i}' for name, i in figures.items())
@@ -109,22 +106,6 @@ def _show(
   strong = [job for job in work.jobs if job.setting.guidance == max(weights)]
   strips = {job.name: shown[job.name] for job in strong}
   report.strips(folder / 'diversity.png', strips, work.captions)
-
-
-def _followed(drawn: Drawn) -> Float[np.ndarray, ' n'] | None:
-  """How much of the colours that its latents say each picture has.
-
-  Part by part: all pictures together may be larger than memory.
-  """
-  found = []
-  for number in range(drawn.parts):
-    pairs = zip(drawn.latents(number), drawn.part(number), strict=True)
-    for said, image in pairs:
-      if 'color' not in said:
-        return None
-      latents = Latents.from_strings(said, kinds=('color',))
-      found.append(colors.match(latents.colors, image))
-  return np.array(found)
 
 
 def _intervals(figures: compared.Figures) -> dict[str, Interval]:

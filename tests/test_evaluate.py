@@ -83,7 +83,7 @@ def test_every_setting_is_drawn_scored_and_reported(folder, config, tmp_path):
   ]
   for result in results:
     # Not Inception's; and captions of shapes hide the tone of their ground.
-    others = {'fid', 'sfid', 'kid', 'inception_score'}
+    others = {'fid', 'sfid', 'kid', 'inception_score', 'blob_iou'}
     assert set(scores.NAMES) - set(result.figures) == others
     assert result.settings['steps'] == 2 and len(result.weights) == 8
     assert all(i.low <= i.high for i in result.figures.values())
@@ -103,7 +103,7 @@ def test_every_setting_is_drawn_scored_and_reported(folder, config, tmp_path):
   assert re.match('18 of shapes-.*, train, at most 18,', about['ceiling'])
   assert set(ceiling) == set(result.figures) - {
     *('mss', 'mss_with_diagonal', 'vendi', 'text_match'),
-    *('color_match', 'modes_distance'),
+    *('color_match', 'box_iou', 'modes_distance'),
   }
 
   text = (tmp_path / 'results.md').read_text()

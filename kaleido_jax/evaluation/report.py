@@ -31,6 +31,8 @@ TITLES = {
   'vendi': 'Vendi ↑',
   'text_match': 'match with the text ↑',
   'color_match': 'colours as said ↑',
+  'box_iou': 'boxes as said ↑',
+  'blob_iou': 'blobs as said ↑',
   'modes': 'modes of a caption ↑',
   'modes_distance': 'modes, off the truth ↓',
 }

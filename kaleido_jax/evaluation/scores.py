@@ -28,7 +28,8 @@ Features = Mapping[str, Float[np.ndarray, 'n _']]
 NAMES = (
   *('fid', 'sfid', 'frechet', 'kid', 'kernel', 'inception_score'),
   *('precision', 'recall', 'density', 'coverage'),
-  *('mss', 'mss_with_diagonal', 'vendi', 'text_match', 'color_match'),
+  *('mss', 'mss_with_diagonal', 'vendi', 'text_match'),
+  *('color_match', 'box_iou', 'blob_iou'),
   *('modes', 'modes_distance'),
 )
 # Each takes the eigenvalues of a large matrix, or all logits.
@@ -120,12 +121,12 @@ def of(
   wanted: ConfigDict,
   drawn: Drawn | None = None,
   said: Float[np.ndarray, 'captions d'] | None = None,
-  followed: Float[np.ndarray, ' n'] | None = None,
+  followed: Mapping[str, Float[np.ndarray, ' n']] | None = None,
 ) -> dict[str, Resampled]:
   """All figures of one setting; fakes lie caption by caption.
 
-  said: features of the captions, where the extractor reads. followed: how much
-  of the colours in its latents each picture has, where there are any.
+  said: features of the captions, where the extractor reads. followed: how far
+  each picture follows its latents, where there are any.
   """
   fake = {name: _by_caption(x, wanted) for name, x in fake.items()}
   features, k = fake['features'], wanted.neighbours
@@ -182,9 +183,9 @@ def of(
   if said is not None:
     matches = list(map(similarity.match, features, said))
     found['text_match'] = sure(_mean_of(matches), within=(-100.0, 100.0))
-  if followed is not None:
-    means = followed.reshape(captions, each).mean(1).tolist()
-    found['color_match'] = sure(_mean_of(means), within=(0.0, 1.0))
+  for name, values in (followed or {}).items():
+    means = values.reshape(captions, each).mean(1).tolist()
+    found[name] = sure(_mean_of(means), within=(0.0, 1.0))
   if drawn is not None:
     found |= _of_modes(drawn, captions, sure)
   return {name: found[name] for name in NAMES if name in found}

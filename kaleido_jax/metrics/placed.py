@@ -1,11 +1,15 @@
 """How much of two places is the same: boxes, and ellipses."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
+from scipy import optimize
 
 from kaleido_jax.latents import Blob, Box
 
+Place = TypeVar('Place', Box, Blob)
 # Points on a spiral, each a golden angle on: even, and without directions
 # (Vogel, 1979).
 _POINTS, _GOLDEN = 20_000, math.pi * (3 - math.sqrt(5))
@@ -24,6 +28,21 @@ def blob_iou(a: Blob, b: Blob) -> float:
   one, other = (math.pi * _semi(x)[0] * _semi(x)[1] for x in (a, b))
   shared = (_share_in(a, b) * one + _share_in(b, a) * other) / 2
   return shared / (one + other - shared)
+
+
+def match(
+  said: Sequence[Place], seen: Sequence[Place], iou: Callable[..., float]
+) -> float:
+  """How much of what is said is seen, and nothing else: 1 is all of it.
+
+  Each place said goes with one that is seen, so that the sum of their IoU is
+  largest, whatever they are called; one that is left over counts 0.
+  """
+  if not said or not seen:
+    return float(not said and not seen)
+  shared = np.array([[iou(a, b) for b in seen] for a in said])
+  pairs = optimize.linear_sum_assignment(shared, maximize=True)
+  return float(shared[pairs].sum() / max(shared.shape))
 
 
 def _share_in(a: Blob, b: Blob) -> float:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kaleido_jax.data.emoji import seeing as seeing_emoji
 from kaleido_jax.data.shapes import Shapes, seeing
 from kaleido_jax.data.shapes.drawing import GROUNDS
 from kaleido_jax.metrics import placed
@@ -67,4 +68,17 @@ def test_the_tone_of_the_background_is_seen():
 def test_nothing_is_seen_where_nothing_is(tone):
   picture = np.empty((32, 32, 3), np.uint8)
   picture[:], picture[::3] = GROUNDS[tone]
-  assert seeing.things(picture) == []
+  assert seeing.things(picture) == [] == seeing.places(picture)
+
+
+def test_an_emoji_is_all_that_is_not_white():
+  """Neither faint noise on its ground, nor a speck; both eyes of a face."""
+  random = np.random.default_rng(0)
+  picture = random.integers(230, 256, (32, 32, 3)).astype(np.uint8)
+  thing = np.zeros((32, 32), bool)
+  thing[4:10, 3:9] = thing[20:30, 15] = True
+  picture[thing] = (255, 200, 0)
+  picture[1, 30:32] = 0
+  (seen,) = seeing_emoji.places(picture)
+  np.testing.assert_array_equal(seen, thing)
+  assert seeing_emoji.places(np.full((32, 32, 3), 240, np.uint8)) == []

@@ -57,6 +57,22 @@ def test_the_thinnest_ellipses_are_seen(thin):
   assert placed.blob_iou(blob(400), blob(400, 135)) < 0.02
 
 
+def test_places_go_together_as_well_as_they_can():
+  """Boxes of 10 x 10: one at 0; one at 5, of which a third is shared."""
+  here, near, far = (box(x, x + 10, 0, 10) for x in (0, 5, 50))
+  both = placed.match([here, far], [far, here], placed.box_iou)
+  assert both == 1
+  # 'near' would fit 'here' as well, but then 'here' had nothing.
+  pairs = placed.match([near, here], [here, near], placed.box_iou)
+  assert pairs == 1
+  chain = placed.match([here, near], [near], placed.box_iou)
+  assert chain == pytest.approx(1 / 2)
+  third = placed.match([here], [near, far, far], placed.box_iou)
+  assert third == pytest.approx(1 / 9)
+  assert placed.match([], [], placed.box_iou) == 1
+  assert placed.match([here], [], placed.box_iou) == 0
+
+
 def test_ellipses_apart_and_in_part():
   """Circles of one size, their centres one radius apart: a lens."""
   one, other = (

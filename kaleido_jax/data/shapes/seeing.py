@@ -1,6 +1,7 @@
 """What a picture shows, as far as the world of shapes goes.
 
   seeing.things(image)   # [Seen(shape='circle', colour='red', fit=.93, ...)]
+  seeing.places(image)   # a mask of each
   seeing.tone(image)     # 'navy'
 
 The way back from `drawing`, without anything learned: the background's tone
@@ -14,13 +15,14 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
 from kaleido_jax.data.shapes import drawing, outlines
 from kaleido_jax.latents import Blob, Box, blobs, boxes
 
 LEAST = 0.012  # of the picture: what is smaller is no thing
+HALF = 0.5  # of a pixel that is a thing's
 ANGLES = range(-40, 41, 8)  # degrees: whatever `scenes` tilts, and some more
 SIZES = (0.94, 1.0, 1.06)  # times the radius that the area tells
 NUDGES = (-0.4, 0.0, 0.4)  # pixels around the centre
@@ -38,14 +40,10 @@ class Seen(NamedTuple):
 
 def things(image: UInt8[np.ndarray, 'size size 3']) -> list[Seen]:
   """Everything that is there, from left to right."""
-  pixels = image.astype(np.float32)
-  ground = np.float32(drawing.GROUNDS[tone(image)])
-  cover, tint = _unmixed(pixels, ground)
   found = []
-  for mask, colour in _parts(cover, tint):
-    shown = np.where(mask, cover, 0)
+  for shown, colour in _silhouettes(image):
     shape, fit, x = _fitted(shown)
-    label, inside = f'{colour} {shape}', shown >= 0.5
+    label, inside = f'{colour} {shape}', shown >= HALF
     place = boxes.around(label, inside), blobs.fit(label, inside)
     found.append((x, Seen(shape, colour, fit, *place)))
   return [seen for _, seen in sorted(found, key=lambda pair: pair[0])]
@@ -59,6 +57,13 @@ def largest(
   return max(there, key=lambda seen: seen.box.area, default=None)
 
 
+def places(
+  image: UInt8[np.ndarray, 'size size 3'],
+) -> list[Bool[np.ndarray, 'size size']]:
+  """Where things are, whatever they are: the quick part of `things`."""
+  return [shown >= HALF for shown, _ in _silhouettes(image)]
+
+
 def tone(image: UInt8[np.ndarray, 'size size 3']) -> str:
   """The tone of the background: most of the picture is near to its colours."""
   flat = image.reshape(-1, 3).astype(np.float32)
@@ -68,6 +73,14 @@ def tone(image: UInt8[np.ndarray, 'size size 3']) -> str:
     return np.median(_to_mixture(flat, base, other, beyond=0.2)[0])
 
   return min(drawing.GROUNDS, key=misfit)
+
+
+def _silhouettes(image):
+  """Of each thing how much of every pixel it is, and its colour."""
+  ground = np.float32(drawing.GROUNDS[tone(image)])
+  cover, tint = _unmixed(image.astype(np.float32), ground)
+  for mask, colour in _parts(cover, tint):
+    yield np.where(mask, cover, 0), colour
 
 
 def _unmixed(pixels, ground):

@@ -108,7 +108,8 @@ def test_every_setting_is_drawn_scored_and_reported(folder, config, tmp_path):
 
   text = (tmp_path / 'results.md').read_text()
   assert text.count('| real pictures | – | – |') == 1
-  assert text.count('| cads |') == 2 and 'FID' not in text
+  assert 'Beside guidance alone, of the same model' in text
+  assert text.count('| cads |') == 4 and 'FID' not in text
   assert 'steps 2, temperature 1.0' in text
   for name in ('curves.png', 'grid.png', 'diversity.png', 'modes.png'):
     assert (tmp_path / name).stat().st_size > 5000

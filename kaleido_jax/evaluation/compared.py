@@ -1,4 +1,4 @@
-"""How far a model is from another one, by the same choices of captions.
+"""How far a model is from another one, and a way from none, choice by choice.
 
 Two intervals that overlap say little of a difference: what makes captions hard
 makes them hard for both. So each choice gives one difference, or one ratio.
@@ -22,10 +22,10 @@ DIFFERENCES = (
 
 
 class Compared(NamedTuple):
-  """One model with another, under one setting."""
+  """One model with another under one setting, or a way with guidance alone."""
 
   model: str
-  other: str
+  other: str  # the model itself, where ways are compared
   way: str
   guidance: float
   differences: Mapping[str, Interval]
@@ -35,14 +35,20 @@ class Compared(NamedTuple):
 def of(
   settings: Sequence[tuple[str, str, float, Figures]],
 ) -> Iterator[Compared]:
-  """Of all models with the first; (model, way, guidance, figures) of each."""
+  """Of all models with the first, and of all ways with nothing more.
+
+  settings: (model, way, guidance, figures) of each.
+  """
   first = settings[0][0]
-  base = {(way, weight): f for m, way, weight, f in settings if m == first}
-  for model, way, weight, figures in settings:
+  known = {(model, way, at): figures for model, way, at, figures in settings}
+  for model, way, at, figures in settings:
     if model != first:
-      yield Compared(
-        *(model, first, way, weight), *_both(figures, base[way, weight])
-      )
+      both = _both(figures, known[first, way, at])
+      yield Compared(model, first, way, at, *both)
+  for model, way, at, figures in settings:
+    if way and (model, '', at) in known:
+      both = _both(figures, known[model, '', at])
+      yield Compared(model, model, way, at, *both)
 
 
 def _both(a: Figures, b: Figures) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -65,11 +65,12 @@ def write(
   results: Sequence[Result],
   about: Mapping[str, Any],
   ceiling: Mapping[str, Interval],
-  beside: Sequence[Compared] = (),
+  beside: Sequence[Compared],
 ) -> None:
   """`about`: what every figure carries: extractor, reference, counts, seed.
 
-  ceiling: of real pictures. beside: models with the first of them.
+  ceiling: of real pictures. beside: models with the first of them, and ways
+  with none.
   """
   folder.mkdir(parents=True, exist_ok=True)
   told = [
@@ -83,7 +84,7 @@ def write(
   text = json.dumps(said, indent=1, allow_nan=False)
   progress.replace(folder / 'results.json', f'{text}\n')
   _write_csv(folder / 'results.csv', results)
-  text = table(results, about, ceiling) + (comparison(beside) if beside else '')
+  text = table(results, about, ceiling) + comparison(beside)
   progress.replace(folder / 'results.md', text)
   curves(folder / 'curves.png', results, ceiling)
 
@@ -128,7 +129,20 @@ def table(
 
 
 def comparison(beside: Sequence[Compared]) -> str:
-  """In Markdown: how far each is from the first model."""
+  """In Markdown: how far each model is from the first, each way from none."""
+  models = [each for each in beside if each.other != each.model]
+  ways = [each for each in beside if each.other == each.model]
+  return ''.join(
+    _beside(title, some)
+    for title, some in (
+      (f'Beside {models[0].other}' if models else '', models),
+      ('Beside guidance alone, of the same model', ways),
+    )
+    if some
+  )
+
+
+def _beside(title: str, beside: Sequence[Compared]) -> str:
   more, times = beside[0].differences, beside[0].ratios
   heads = [f'{TITLES[name]} by' for name in more]
   for name in times:
@@ -138,7 +152,7 @@ def comparison(beside: Sequence[Compared]) -> str:
     heads.append(f'{TITLES[name]}{above}, times')
   lines = [
     '',
-    f'Beside {beside[0].other}, by the same choices of captions:',
+    f'{title}, by the same choices of captions:',
     '',
     '| model | way | guidance | ' + ' | '.join(heads) + ' |',
     '| --- | --- | --- |' + ' --- |' * len(heads),

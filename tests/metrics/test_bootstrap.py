@@ -77,7 +77,7 @@ def test_nothing_over_nothing_is_not_told():
   assert np.isnan(compared.ratio(none, none)).all()
 
 
-def test_models_are_compared_with_the_first():
+def test_models_are_compared_with_the_first_and_ways_with_none():
   figures = {
     'recall': bootstrap.Resampled(0.2, np.linspace(0.1, 0.3, 200)),
     'frechet': bootstrap.Resampled(7.0, np.linspace(6, 8, 20)),
@@ -95,12 +95,18 @@ def test_models_are_compared_with_the_first():
       ('kaleido', 'cads', 4.0, better),
     ]
   )
-  plain, cads = found
+  plain, cads, *ways = found
   assert (plain.model, plain.other, plain.way) == ('kaleido', 'mdm', '')
   assert plain.ratios['recall'] == pytest.approx((2, 2, 2))
   assert plain.ratios['vendi'].value == pytest.approx(4)  # of what is above 1
   assert plain.differences['frechet'].value == 7
   assert cads.ratios['recall'] == (1, 1, 1)
+  assert [(c.model, c.other, c.way) for c in ways] == [
+    *(('mdm', 'mdm', 'cads'), ('kaleido', 'kaleido', 'cads'))
+  ]
+  assert [c.ratios['recall'].value for c in ways] == [2, 1]
+  # Where guidance alone was not asked for, there is nothing to compare with.
+  assert not list(compared.of([('mdm', 'cads', 4.0, figures)]))
 
 
 def test_modes_are_counted():

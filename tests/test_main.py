@@ -47,6 +47,7 @@ def test_a_field_is_overridden_and_a_variant_chosen(tmp_path):
     '--config=configs/toy.py:mdm',
     '--config.model.denoiser.width=32',
     '--config.train.num_steps=2',
+    *('--config.train.sample_count=0', '--config.train.held_out='),
     f'--workdir={tmp_path}',
   )
   assert done.returncode == 0, done.stderr

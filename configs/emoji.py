@@ -56,8 +56,9 @@ def get_config(variant: str = '') -> ConfigDict:
   config.data.lengths.update(text=32, bbox=24, blob=32, voken=16)
   config.data.update(vokens_from_pixels=True, voken_codes=512, voken_count=16)
   config.train.held_out = 'test'
-  # Each picture is met again and again: without dropout the prior learns them
-  # by heart, and of other captions it knows less the longer it trains.
+  # Each picture is met again and again: without dropout the prior learns their
+  # colours by heart, and of other captions it knows less the longer it trains.
+  # (Their words it learns by heart all the same.)
   config.model.decoder.dropout = 0.2
   config.latents = tuple(kind for kind in KINDS if kind in variants)
   if not config.latents and 'mdm' not in variants:

@@ -73,7 +73,8 @@ def run(
     if work.known:
       numbers = work.known.read(job.drawn.all(), seen)
       drawn = hidden[job.name] = scores.Drawn(work.known.names, numbers, shares)
-    follows = followed.of(job.drawn, work.reference.name)
+    source, each = work.reference.name, wanted.per_caption
+    follows = followed.of(job.drawn, source, each)
     figures = scores.of(truth, seen, distances, wanted, drawn, words, follows)
     settings.append((job.model.name, *job.setting, figures))
     figures = _intervals(figures)

@@ -23,6 +23,7 @@ from kaleido_jax.evaluation import (
 )
 from kaleido_jax.evaluation.drawn import Drawn
 from kaleido_jax.metrics import (
+  bootstrap,
   features,
   frechet,
   kernel,
@@ -83,7 +84,8 @@ def test_every_setting_is_drawn_scored_and_reported(folder, config, tmp_path):
   ]
   for result in results:
     # Not Inception's; and captions of shapes hide the tone of their ground.
-    others = {'fid', 'sfid', 'kid', 'inception_score', 'blob_iou'}
+    others = {'fid', 'sfid', 'kid', 'inception_score'}
+    others |= {'blob_iou', 'blob_iou_other'}
     assert set(scores.NAMES) - set(result.figures) == others
     assert result.settings['steps'] == 2 and len(result.weights) == 8
     assert all(i.low <= i.high for i in result.figures.values())
@@ -103,7 +105,8 @@ def test_every_setting_is_drawn_scored_and_reported(folder, config, tmp_path):
   assert re.match('18 of shapes-.*, train, at most 18,', about['ceiling'])
   assert set(ceiling) == set(result.figures) - {
     *('mss', 'mss_with_diagonal', 'vendi', 'text_match'),
-    *('color_match', 'box_iou', 'modes_distance'),
+    *('color_match', 'color_match_other', 'box_iou', 'box_iou_other'),
+    'modes_distance',
   }
 
   text = (tmp_path / 'results.md').read_text()
@@ -273,6 +276,23 @@ def test_of_many_captions_kernels_are_added_up_in_blocks(config, monkeypatch):
   fine, coarse = said
   assert fine.value == pytest.approx(coarse.value)
   assert 0.3 < fine.others.std() / coarse.others.std() < 3
+
+  # A choice by hand: captions with all of theirs, drawn and real, or without.
+  choices: list = []
+  bootstrap.resampled(8, lambda which: choices.append(which) or 0.0)
+  for which, found in zip(choices[:3], fine.others, strict=False):
+    fakes = [4 * c + n for c in which for n in range(4)]
+    reals = [*np.flatnonzero(of < 0)]
+    reals += [n for c in which for n in np.flatnonzero(of == c)]
+    x, y = real['features'], fake['features']
+    expected = _mean((x[i], x[j]) for i in reals for j in reals if i != j)
+    expected += _mean((y[i], y[j]) for i in fakes for j in fakes if i != j)
+    expected -= 2 * _mean((x[i], y[j]) for i in reals for j in fakes)
+    assert found == pytest.approx(expected)
+
+
+def _mean(pairs):
+  return np.mean([(a @ b / 5 + 1) ** 3 for a, b in pairs])
 
 
 def test_real_pictures_are_judged_as_drawn_ones(config):

@@ -17,7 +17,8 @@ Figures = Mapping[str, Resampled]
 RATIOS = {'recall': 0.0, 'coverage': 0.0, 'vendi': 1.0, 'modes': 0.0}
 DIFFERENCES = (
   *('fid', 'sfid', 'frechet', 'kid', 'kernel', 'inception_score'),
-  *('precision', 'density', 'mss', 'text_match', 'modes_distance'),
+  *('precision', 'density', 'mss', 'text_match'),
+  *('color_match', 'box_iou', 'blob_iou', 'modes_distance'),
 )
 
 
@@ -53,12 +54,14 @@ def of(
 
 def _both(a: Figures, b: Figures) -> tuple[dict[str, Any], dict[str, Any]]:
   differences = {
-    name: difference(a[name], b[name]) for name in DIFFERENCES if name in a
+    name: difference(a[name], b[name])
+    for name in DIFFERENCES
+    if name in a and name in b
   }
   ratios = {
     name: ratio(a[name], b[name], above)
     for name, above in RATIOS.items()
-    if name in a
+    if name in a and name in b
   }
   return differences, ratios
 

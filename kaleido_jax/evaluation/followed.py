@@ -3,8 +3,12 @@
 color_match  of colours, in any picture
 box_iou      of boxes, and
 blob_iou     of blobs, where the data knows how to see things without learning
+
+And the same of another caption's latents, as color_match_other and so on: what
+is on white, and in the middle, follows any latents to some extent.
 """
 
+import collections
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -15,24 +19,29 @@ from kaleido_jax.latents import Latents, blobs, boxes, named
 from kaleido_jax.metrics import colors, placed
 
 Image = UInt8[np.ndarray, 'h w 3']
-Seeing = Callable[[Image], Sequence[Bool[np.ndarray, 'h w']]]  # a mask of each
+Masks = Sequence[Bool[np.ndarray, 'h w']]  # one of each thing
+Seeing = Callable[[Image], Masks]
 KINDS = ('color', 'bbox', 'blob')  # which can be compared with a picture
 Figures = Iterator[tuple[str, float]]
 
 
-def of(drawn: Drawn, source: str) -> Mapping[str, Float[np.ndarray, ' n']]:
+def of(
+  drawn: Drawn, source: str, each: int
+) -> Mapping[str, Float[np.ndarray, ' n']]:
   """Each figure that there is, picture by picture.
 
-  source: where the captions are from. Part by part: all pictures together may
-  be larger than memory.
+  source: where the captions are from. each: pictures of one. Pictures part by
+  part: all together may be larger than memory.
   """
-  seeing, found = _seeing(source), {}
-  for number in range(drawn.parts):
-    pairs = zip(drawn.latents(number), drawn.part(number), strict=True)
-    for strings, image in pairs:
-      said = _read(strings)
-      for name, value in _figures(said, image, seeing):
-        found.setdefault(name, []).append(value)
+  seeing, found = _seeing(source), collections.defaultdict(list)
+  said = [_read(x) for part in range(drawn.parts) for x in drawn.latents(part)]
+  others = said[each:] + said[:each]
+  images = (image for part in range(drawn.parts) for image in drawn.part(part))
+  for own, other, image in zip(said, others, images, strict=True):
+    seen = seeing(image) if seeing else None
+    for ending, latents in (('', own), ('_other', other)):
+      for name, value in _figures(latents, image, seen):
+        found[f'{name}{ending}'].append(value)
   return {name: np.array(values) for name, values in found.items()}
 
 
@@ -43,16 +52,14 @@ def _read(strings: Mapping[str, str]) -> Latents:
   return Latents(**values)
 
 
-def _figures(said: Latents, image: Image, seeing: Seeing | None) -> Figures:
+def _figures(said: Latents, image: Image, seen: Masks | None) -> Figures:
   if 'color' in said:
-    yield 'color_match', colors.match(said.colors, image)
-  if seeing is None or not {'bbox', 'blob'} & set(said):
-    return
-  seen = seeing(image)
-  if 'bbox' in said:
+    wrong = named('color').check(said.colors)
+    yield 'color_match', 0.0 if wrong else colors.match(said.colors, image)
+  if 'bbox' in said and seen is not None:
     there = [boxes.around('', mask) for mask in seen]
     yield 'box_iou', placed.match(said.boxes, there, placed.box_iou)
-  if 'blob' in said:
+  if 'blob' in said and seen is not None:
     there = [blobs.fit('', mask) for mask in seen]
     yield 'blob_iou', placed.match(said.blobs, there, placed.blob_iou)
 

@@ -31,8 +31,11 @@ TITLES = {
   'vendi': 'Vendi ↑',
   'text_match': 'match with the text ↑',
   'color_match': 'colours as said ↑',
+  'color_match_other': "as of another caption's",
   'box_iou': 'boxes as said ↑',
+  'box_iou_other': "as of another caption's",
   'blob_iou': 'blobs as said ↑',
+  'blob_iou_other': "as of another caption's",
   'modes': 'modes of a caption ↑',
   'modes_distance': 'modes, off the truth ↓',
 }
@@ -143,7 +146,9 @@ def comparison(beside: Sequence[Compared]) -> str:
 
 
 def _beside(title: str, beside: Sequence[Compared]) -> str:
-  more, times = beside[0].differences, beside[0].ratios
+  # Of colours that latents say a baseline has none.
+  more = dict.fromkeys(name for each in beside for name in each.differences)
+  times = dict.fromkeys(name for each in beside for name in each.ratios)
   heads = [f'{TITLES[name]} by' for name in more]
   for name in times:
     above = (
@@ -158,8 +163,8 @@ def _beside(title: str, beside: Sequence[Compared]) -> str:
     '| --- | --- | --- |' + ' --- |' * len(heads),
   ]
   for c in beside:
-    found = [str(c.differences[name]) for name in more]
-    found += [str(c.ratios[name]) for name in times]
+    found = [str(c.differences.get(name, '–')) for name in more]
+    found += [str(c.ratios.get(name, '–')) for name in times]
     lines.append(
       f'| {c.model} | {c.way or "guidance"} | {c.guidance:g} | '
       + ' | '.join(found)

@@ -29,7 +29,8 @@ NAMES = (
   *('fid', 'sfid', 'frechet', 'kid', 'kernel', 'inception_score'),
   *('precision', 'recall', 'density', 'coverage'),
   *('mss', 'mss_with_diagonal', 'vendi', 'text_match'),
-  *('color_match', 'box_iou', 'blob_iou'),
+  *('color_match', 'color_match_other'),
+  *('box_iou', 'box_iou_other', 'blob_iou', 'blob_iou_other'),
   *('modes', 'modes_distance'),
 )
 # Each takes the eigenvalues of a large matrix, or all logits.

@@ -42,14 +42,15 @@ class Resampled(NamedTuple):
     """It ends where the figure does.
 
     Where a hundred or more cost too much, its ends are those of a normal law
-    of their spread: the outermost of twenty hold less than they should.
+    of their spread: the outermost of twenty hold less than they should. A
+    choice that leaves one picture alone says nothing: it has no pair.
     """
-    tail = (1 - level) / 2
-    if len(self.others) < MANY:
-      spread = np.std(self.others, ddof=1)
-      ends = spread * stats.t.ppf([tail, 1 - tail], len(self.others) - 1)
+    tail, others = (1 - level) / 2, self.others[~np.isnan(self.others)]
+    if len(others) < MANY:
+      spread = np.std(others, ddof=1)
+      ends = spread * stats.t.ppf([tail, 1 - tail], len(others) - 1)
     else:
-      ends = np.quantile(self.others, [tail, 1 - tail]) - np.mean(self.others)
+      ends = np.quantile(others, [tail, 1 - tail]) - np.mean(others)
     low, high = np.clip(self.value + ends, *self.within)
     return Interval(self.value, float(low), float(high))
 

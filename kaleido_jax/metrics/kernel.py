@@ -5,6 +5,8 @@
 
 No picture is paired with itself. So it is not larger where pictures are few, as
 Frechet's distance is, but less sure; of sets of one kind it may be below 0.
+That holds of pictures by themselves: several of a caption are alike, and raise
+it a little.
 
 Kernels are added up by groups of pictures, those of a caption: distances of any
 choice of groups follow, and no table of pairs is kept.

@@ -131,3 +131,11 @@ def test_distinct_modes_are_expected():
   drawn = random.choice(3, (4000, count), p=shares)
   mean = np.mean([len(set(row)) for row in drawn])
   assert modes.distinct(shares, count) == pytest.approx(mean, abs=0.05)
+
+
+@pytest.mark.parametrize('times', [20, 200])
+def test_a_choice_that_says_nothing_does_not_count(times):
+  others = np.random.default_rng(0).normal(size=times)
+  whole = bootstrap.Resampled(1.0, others).interval()
+  holed = bootstrap.Resampled(1.0, np.append(others, np.nan)).interval()
+  assert holed == whole and np.isfinite(whole).all()

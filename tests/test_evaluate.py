@@ -194,20 +194,22 @@ def test_models_draw_alike_side_by_side(folder, tmp_path):
 
 
 @pytest.mark.slow  # of sampling: test_sample
-def test_the_last_of_two_processes_reports(
+def test_the_last_of_four_processes_reports(
   folder, config, tmp_path, monkeypatch
 ):
   """Each does its parts of everything; captions are not cut in two."""
   monkeypatch.setattr('kaleido_jax.evaluation.drawn.PART', 5)  # of 3 each
   monkeypatch.setattr('kaleido_jax.evaluation.reference.PART', 7)
   config.evaluate.update(ways=('',), guidance=(1.5, 2.5), batch_size=5)
-  run(config, folder, tmp_path, part='1/2')
+  run(config, folder, tmp_path, part='1/4')
   (at,) = drawn_of(folder).glob('guidance-1.5-*')
-  names = [f'0000{n}-of-00006.npz' for n in (1, 3, 5)]
+  names = [f'0000{n}-of-00006.npz' for n in (1, 5)]
   assert sorted(file.name for file in at.glob('*.npz')) == names
   assert sorted(file.name for file in at.glob('*/*.npz')) == names
-  assert not (tmp_path / 'results.json').exists()
-  run(config, folder, tmp_path, part='0/2')
+  for part in ('3/4', '0/4'):
+    run(config, folder, tmp_path, part=part)
+    assert not (tmp_path / 'results.json').exists()
+  run(config, folder, tmp_path, part='2/4')
   assert len(report.read(tmp_path)) == 2
   # The same as of one process.
   shutil.rmtree(exported.home(folder) / 'evaluation')

@@ -27,6 +27,7 @@ from kaleido_jax.evaluation import (
   plan,
   report,
   scores,
+  surprise,
 )
 from kaleido_jax.metrics import features
 from kaleido_jax.metrics.bootstrap import Interval
@@ -90,7 +91,10 @@ def run(
     )
   folder = pathlib.Path(out or exported.home(workdir[0]) / 'evaluation')
   beside, ceiling = list(compared.of(settings)), _intervals(ceiling)
-  report.write(folder, results, about, ceiling, beside)
+  perplexity = {
+    model.name: _intervals(surprise.of(model, wanted)) for model in work.models
+  }
+  report.write(folder, results, about, ceiling, beside, perplexity)
   _show(folder, work, wanted.guidance)
   if hidden:
     columns = len(wanted.guidance)
@@ -118,7 +122,6 @@ def _about(
 ) -> dict[str, Any]:
   """What no figure may be without."""
   resamples = min(wanted.resamples, scores.FEW_RESAMPLES)
-  models = {job.model.name: job.model for job in work.jobs}
   return {
     'made by': f'kaleido_jax {kaleido_jax.__version__}',
     'extractor': f'{work.extractor}, {work.extractor.resize}',
@@ -128,7 +131,7 @@ def _about(
     'neighbours': wanted.neighbours,
     'seed': wanted.seed,
     'resamples': f'{wanted.resamples} of captions, of distances {resamples}',
-    'trained': ', '.join(map(_training, models.values())),
+    'trained': ', '.join(map(_training, work.models)),
   }
 
 

@@ -82,6 +82,8 @@ def test_every_setting_is_drawn_scored_and_reported(folder, config, tmp_path):
   assert float(rows[2]['vendi']) == results[2].figures['vendi'].value
   saved = json.loads((tmp_path / 'results.json').read_text())
   about, ceiling = saved['about'], saved['ceiling']
+  (perplexity,) = saved['perplexity'].values()
+  assert [*perplexity] == ['text', 'bbox', 'color']
   assert about['extractor'] == 'corner-0a1b2c3d, none'
   assert about['captions'] == 6
   told = rf'{folder} by 7 updates, each of 32 examples and [\d.]+ GFLOP'
@@ -107,6 +109,7 @@ def test_every_setting_is_drawn_scored_and_reported(folder, config, tmp_path):
 
 def test_models_stand_beside_the_first(tmp_path):
   random, told, results = np.random.default_rng(0), [], []
+  sure = Resampled(2.0, np.full(200, 2.0)).interval()
   for name, recall in (('mdm', 0.0), ('kaleido', 0.2)):
     figures = {
       'frechet': Resampled(9 - recall, 9 + random.normal(size=20)),
@@ -120,11 +123,16 @@ def test_models_stand_beside_the_first(tmp_path):
       results.append(
         report.Result(name, 7, 'aa', '', weight, SAMPLE, figures=shown)
       )
-  report.write(tmp_path, results, {}, {}, list(compared.of(told)))
+  beside, priors = (
+    list(compared.of(told)),
+    {'mdm': {}, 'kaleido': {'text': sure}},
+  )
+  report.write(tmp_path, results, {}, {}, beside, priors)
   text = (tmp_path / 'results.md').read_text()
   assert 'Beside mdm, by the same choices of captions' in text
   assert text.count('| kaleido | guidance | 4 | -0.2 [') == 1
   assert '| inf [inf, inf] |' in text
+  assert '| model | text ↓ |\n| --- | --- |\n| kaleido | 2 [2, 2] |' in text
   assert re.findall(r'\| (mdm|kaleido).*(–|0.5 \[0.5, 0.5\]) \|', text) == [
     *[('mdm', '–')] * 2,
     *[('kaleido', '0.5 [0.5, 0.5]')] * 2,

@@ -61,6 +61,11 @@ class Work(NamedTuple):
     """By all of them."""
     return all(seen.is_complete for _, seen in self._all_seen())
 
+  @property
+  def models(self) -> list[api.Kaleido]:
+    """Each once."""
+    return list({job.model.name: job.model for job in self.jobs}.values())
+
   def _all_seen(self) -> Iterator[tuple[str, Seen]]:
     yield 'real', self.real
     if self.ceiling:

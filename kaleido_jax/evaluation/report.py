@@ -69,11 +69,12 @@ def write(
   about: Mapping[str, Any],
   ceiling: Mapping[str, Interval],
   beside: Sequence[Compared],
+  perplexity: Mapping[str, Mapping[str, Interval]],
 ) -> None:
   """`about`: what every figure carries: extractor, reference, counts, seed.
 
   ceiling: of real pictures. beside: models with the first of them, and ways
-  with none.
+  with none. perplexity: of each model's prior, by kinds of latents.
   """
   folder.mkdir(parents=True, exist_ok=True)
   told = [
@@ -83,11 +84,16 @@ def write(
   ]
   said = {'about': dict(about), 'results': told}
   said['ceiling'] = {name: list(i) for name, i in ceiling.items()}
+  said['perplexity'] = {
+    name: {kind: _plain(tuple(i)) for kind, i in each.items()}
+    for name, each in perplexity.items()
+  }
   said['compared'] = [_plain(each._asdict()) for each in beside]
   text = json.dumps(said, indent=1, allow_nan=False)
   progress.replace(folder / 'results.json', f'{text}\n')
   _write_csv(folder / 'results.csv', results)
   text = table(results, about, ceiling) + comparison(beside)
+  text += surprise(perplexity)
   progress.replace(folder / 'results.md', text)
   curves(folder / 'curves.png', results, ceiling)
 
@@ -170,6 +176,24 @@ def _beside(title: str, beside: Sequence[Compared]) -> str:
       + ' | '.join(found)
       + ' |'
     )
+  return '\n'.join(lines) + '\n'
+
+
+def surprise(perplexity: Mapping[str, Mapping[str, Interval]]) -> str:
+  """In Markdown: a row for each prior, a column for each kind of latents."""
+  kinds = dict.fromkeys(kind for each in perplexity.values() for kind in each)
+  if not kinds:
+    return ''
+  lines = [
+    '',
+    'Perplexity of priors, of real latents of the split that is compared with:',
+    '',
+    '| model | ' + ' | '.join(f'{kind} ↓' for kind in kinds) + ' |',
+    '| --- |' + ' --- |' * len(kinds),
+  ]
+  for name, each in perplexity.items():
+    found = ' | '.join(str(each.get(kind, '–')) for kind in kinds)
+    lines += [f'| {name} | {found} |'] if each else []
   return '\n'.join(lines) + '\n'
 
 

@@ -13,6 +13,9 @@ os.environ['XLA_FLAGS'] = ' '.join(
   ]
 )
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# Tests run side by side: NumPy's threads would wait for each other's cores,
+# and keep them busy meanwhile.
+os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 
 import gc  # noqa: E402
 import io  # noqa: E402

@@ -1,6 +1,7 @@
 """Figures on paper: JSON and CSV for programs, a table, curves and grids."""
 
 import csv
+import itertools
 import json
 import pathlib
 import textwrap
@@ -48,7 +49,11 @@ SOLVER = ('solver', 'spacing', 'steps', 'temperature')  # told under a table
 ROWS = 6  # captions of which pictures are shown
 SHOWN = 8  # pictures of each
 REAL = '#222222'
-INKS = ('#5f6670', '#d55e00', '#0072b2', '#009e73', '#cc79a7', '#b8860b')
+INKS = (
+  *('#5f6670', '#d55e00', '#0072b2', '#009e73', '#cc79a7', '#b8860b'),
+  *('#56b4e9', '#6a3d9a'),
+)
+DASHES = ('-', '--', '-.', ':')  # when there are more lines than inks
 
 
 class Result(NamedTuple):
@@ -216,7 +221,8 @@ def curves(
   )
   lines = list(dict.fromkeys((r.model, r.way) for r in results))
   for ax, name in zip(axes.flat, names, strict=False):
-    for (model, way), ink in zip(lines, INKS * len(lines), strict=False):
+    looks = itertools.cycle(itertools.product(DASHES, INKS))
+    for (model, way), (dash, ink) in zip(lines, looks, strict=False):
       some = [
         r
         for r in sorted(results, key=lambda r: r.guidance)
@@ -228,7 +234,7 @@ def curves(
       values = np.array([r.figures[name] for r in some])
       ax.fill_between(x, values[:, 1], values[:, 2], color=ink, alpha=0.15)
       label = f'{model} + {way}' if way else model
-      ax.plot(x, values[:, 0], '.-', color=ink, label=label)
+      ax.plot(*(x, values[:, 0]), marker='.', ls=dash, color=ink, label=label)
     if name in ceiling:
       ax.axhline(ceiling[name].value, color=REAL, ls=':', label='real pictures')
     ax.set_title(TITLES[name], fontsize=10)

@@ -65,8 +65,11 @@ def run(
     shares = work.known.truth(work.captions)
   if work.ceiling:
     other = work.ceiling.read()
-    ceiling = scores.ceiling(truth, other, distances, wanted, shares)
+    own = scores.own(truth, real, wanted)
+    ceiling = scores.ceiling(truth, other, distances, wanted, shares, own)
     about['ceiling'] = f'{len(other["features"])} of {work.ceiling.pictures}'
+    if own:
+      about['within captions'] = f'real pictures of {len(own)} of those drawn'
   words = extractor.read(work.captions) if extractor.read else None
   results, hidden, settings = [], {}, []
   for job in work.jobs:

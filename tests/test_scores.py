@@ -92,6 +92,27 @@ def test_real_pictures_are_judged_as_drawn_ones(settings):
     assert found[name].value == pytest.approx(value)
 
 
+def test_real_pictures_of_a_caption_are_as_many_as_are_drawn(settings):
+  """Of four captions two have three: the first three are told of."""
+  random = np.random.default_rng(0)
+  real = {'features': random.normal(size=(12, 5))}
+  of = np.array([0, 1, -1, 2, 1, 0, 1, 3, 3, 0, 1, -1])
+  settings.update(num_captions=4, per_caption=3)
+  names = {'features': 'frechet'}
+  truth = scores.truth(real, names, settings, captions=of)
+  own = scores.own(truth, real, settings)
+  by_hand = [real['features'][[0, 5, 9]], real['features'][[1, 4, 6]]]
+  np.testing.assert_array_equal(own, by_hand)
+  found = scores.ceiling(truth, real, names, settings, None, own)
+  vendi = similarity.mean_over(by_hand, similarity.vendi)
+  assert found['vendi'].value == pytest.approx(vendi)
+  pairs = similarity.mean_over(by_hand, lambda x: similarity.mss(x).pairs)
+  assert found['mss'].value == pytest.approx(pairs)
+  # One caption says nothing of others, and a file none of its captions.
+  for few in (np.where(of == 1, -1, of), None):
+    assert scores.own(truth._replace(captions=few), real, settings) == []
+
+
 def test_modes_are_counted(settings):
   """Two captions, of which one hides a coin and the other nothing."""
   settings.update(num_captions=2, per_caption=4)

@@ -173,13 +173,7 @@ def of(
         within=(0.0, 1.0 if name in SHARES else np.inf),
       )
   if each > 1:
-    alike = [similarity.mss(some) for some in features]
-    means = {
-      'mss': [a.pairs for a in alike],
-      'mss_with_diagonal': [a.all for a in alike],
-      'vendi': [similarity.vendi(some) for some in features],
-    }
-    for name, values in means.items():
+    for name, values in _alike(list(features)).items():
       found[name] = sure(_mean_of(values))
   if said is not None:
     matches = list(map(similarity.match, features, said))
@@ -198,11 +192,12 @@ def ceiling(
   distances: Mapping[str, str],
   wanted: ConfigDict,
   shares: Float[np.ndarray, 'captions modes'] | None = None,
+  own: Sequence[Float[np.ndarray, 'each d']] = (),
 ) -> dict[str, Resampled]:
   """Figures of other real pictures, as if drawn: what can be reached at all.
 
-  They are of many captions: of what lies within one, hidden modes alone are
-  known, by their true shares.
+  They are of many captions. What lies within one is told of hidden modes, by
+  their true shares, and of how alike its `own` real pictures are.
   """
   rows = len(real['features']) // wanted.per_caption
   alike = wanted.copy_and_resolve_references()
@@ -213,12 +208,43 @@ def ceiling(
     *(distances, alike),
   )
   found = {name: found[name] for name in found if name not in WITHIN}
+  means = _alike(own) if own else {}
   if shares is not None:
-    each = [modes.distinct(row, wanted.per_caption) for row in shares]
-    found['modes'] = bootstrap.resampled(
+    means['modes'] = [modes.distinct(x, wanted.per_caption) for x in shares]
+  for name, each in means.items():
+    found[name] = bootstrap.resampled(
       len(each), _mean_of(each), times=wanted.resamples, seed=wanted.seed
     )
   return found
+
+
+def own(
+  truth: Truth, real: Features, wanted: ConfigDict
+) -> list[Float[np.ndarray, 'each d']]:
+  """Real pictures of drawn captions that have as many as are drawn, or more.
+
+  As many of each as are drawn, or Vendi would be another; fewer than two such
+  captions say nothing.
+  """
+  each = wanted.per_caption
+  if truth.captions is None or each == 1:
+    return []
+  numbers = range(wanted.num_captions)
+  places = [np.flatnonzero(truth.captions == n)[:each] for n in numbers]
+  found = [real['features'][some] for some in places if len(some) == each]
+  return found if len(found) > 1 else []
+
+
+def _alike(
+  captions: Sequence[Float[np.ndarray, 'each d']],
+) -> dict[str, list[float]]:
+  """How alike the pictures of each are."""
+  alike = [similarity.mss(some) for some in captions]
+  return {
+    'mss': [a.pairs for a in alike],
+    'mss_with_diagonal': [a.all for a in alike],
+    'vendi': [similarity.vendi(some) for some in captions],
+  }
 
 
 def _kernel(

@@ -53,7 +53,7 @@ INKS = (
   *('#5f6670', '#d55e00', '#0072b2', '#009e73', '#cc79a7', '#b8860b'),
   *('#56b4e9', '#6a3d9a'),
 )
-DASHES = ('-', '--', '-.', ':')  # when there are more lines than inks
+DASHES = ('-', '--', '-.')  # when there are more lines than inks; REAL is ':'
 
 
 class Result(NamedTuple):

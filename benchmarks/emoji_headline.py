@@ -5,8 +5,9 @@
 
 All models have the same denoiser, as many updates of as many examples, and the
 same sampler; --models=mdm,bbox,text+bbox+voken chooses others, of one kind of
-latents or of several. The steps, each a command that can be run by itself
-(--show prints them): pictures at one size; a training for each model; all of
+latents or of several. With --trainings=3 each is trained from three seeds, and
+intervals are of captions and trainings. The steps, each a command that can be
+run by itself (--show prints them): pictures at one size; the trainings; all of
 them under all weights, without anything more and with CADS. Stopped, it goes on
 where it was. Which figures it gave: docs/results.md.
 
@@ -66,18 +67,24 @@ COMPARED = 7.0  # the weight at which methods and samplers are compared
 
 
 def commands(
-  protocol: Protocol, models: tuple[str, ...], out: pathlib.Path
+  protocol: Protocol,
+  models: tuple[str, ...],
+  out: pathlib.Path,
+  trainings: int = 1,
 ) -> Iterator[list[str]]:
   """In order; each needs what those before it have made."""
   data = out / f'emoji{protocol.size}'
   if not (data / 'test').exists():
     yield _python('kaleido_jax.data.emoji', out=data, size=protocol.size)
-  for model in models:
+  runs = []
+  # Every model once before any is trained again: figures are there sooner.
+  for seed, model in itertools.product(range(trainings), models):
+    runs.append(out / (f'{model}-seed{seed}' if seed else model))
     yield _python(
       'kaleido_jax.main',
       config=f'configs/emoji.py:{protocol.variant},{model.replace("+", ",")}',
-      workdir=out / model,
-      **_fields({'data.path': data} | protocol.train),
+      workdir=runs[-1],
+      **_fields({'seed': seed, 'data.path': data} | protocol.train),
     )
   reports = [
     ('guidance', protocol.guidance, ()),
@@ -94,7 +101,7 @@ def commands(
     at = out / (f'{name}-{seed}' if len(protocol.seeds) > 1 else name)
     yield [
       *_python('kaleido_jax.main', mode='evaluate', out=at),
-      *(f'--workdir={out / model}' for model in models),
+      *(f'--workdir={run}' for run in runs),
       *_said(_fields(fields)),
     ]
 
@@ -116,12 +123,14 @@ def main() -> None:
   parser.add_argument('--out', type=pathlib.Path, required=True)
   parser.add_argument('--protocol', choices=PROTOCOLS, default='small')
   parser.add_argument('--models', default='mdm,color,text', help='mdm is first')
+  parser.add_argument('--trainings', type=int, default=1, help='of each model')
   parser.add_argument('--show', action='store_true', help='do nothing')
   args = parser.parse_args()
   models = tuple(args.models.split(','))
   # Where it is does not change while it runs: programs start in the repository.
   out = args.out.expanduser().absolute()
-  for command in commands(PROTOCOLS[args.protocol], models, out):
+  protocol = PROTOCOLS[args.protocol]
+  for command in commands(protocol, models, out, args.trainings):
     print(f'\n$ {shlex.join(command)}', flush=True)
     if not args.show and (code := subprocess.run(command, cwd=ROOT).returncode):
       sys.exit(code)  # 75: it was told to stop, and would go on

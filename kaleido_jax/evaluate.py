@@ -10,7 +10,7 @@ the work, and whoever finds all of it there reports. See `evaluation/`.
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -22,12 +22,14 @@ from kaleido_jax.api import Kaleido
 from kaleido_jax.evaluation import (
   compared,
   followed,
+  grids,
   histograms,
   jobs,
   plan,
   report,
   scores,
   surprise,
+  trainings,
 )
 from kaleido_jax.metrics import features
 from kaleido_jax.metrics.bootstrap import Interval
@@ -92,8 +94,14 @@ def run(
         figures=figures,
       )
     )
+  groups = trainings.groups([(job.model, job.weights) for job in work.jobs])
+  common = list(trainings.of(groups, settings))
+  results += _means(groups, common, results)
+  if groups:
+    about['several trainings'] = trainings.told(groups)
   folder = pathlib.Path(out or exported.home(workdir[0]) / 'evaluation')
-  beside, ceiling = list(compared.of(settings)), _intervals(ceiling)
+  beside = [*compared.of(settings), *compared.of(common)]
+  ceiling = _intervals(ceiling)
   perplexity = {
     model.name: _intervals(surprise.of(model, wanted)) for model in work.models
   }
@@ -105,15 +113,31 @@ def run(
   logging.info('see %s', folder / 'results.md')
 
 
+def _means(
+  groups: Mapping[str, Sequence[str]],
+  common: Sequence[trainings.Setting],
+  results: Sequence[report.Result],
+) -> Iterator[report.Result]:
+  """Rows of what was trained several times."""
+  known = {(r.model, r.way, r.guidance): r for r in results}
+  for name, way, guidance, figures in common:
+    yield known[groups[name][0], way, guidance]._replace(
+      model=name,
+      weights='',
+      figures=_intervals(figures),
+      runs=groups[name],
+    )
+
+
 def _show(
   folder: pathlib.Path, work: jobs.Work, weights: Sequence[float]
 ) -> None:
   """Of a few captions: a picture under each weight, all under the largest."""
-  shown = {job.name: job.drawn.first(report.ROWS) for job in work.jobs}
-  report.grid(folder / 'grid.png', shown, work.captions)
+  shown = {job.name: job.drawn.first(grids.ROWS) for job in work.jobs}
+  grids.grid(folder / 'grid.png', shown, work.captions)
   strong = [job for job in work.jobs if job.setting.guidance == max(weights)]
   strips = {job.name: shown[job.name] for job in strong}
-  report.strips(folder / 'diversity.png', strips, work.captions)
+  grids.strips(folder / 'diversity.png', strips, work.captions)
 
 
 def _intervals(figures: compared.Figures) -> dict[str, Interval]:

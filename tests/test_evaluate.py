@@ -1,5 +1,6 @@
 """--mode=evaluate on a small model: drawn once, shared, reported whole."""
 
+import copy
 import csv
 import json
 import re
@@ -14,7 +15,14 @@ import small_models
 import small_runs
 
 from kaleido_jax import api, evaluate, exported, loading
-from kaleido_jax.evaluation import compared, jobs, plan, report, scores
+from kaleido_jax.evaluation import (
+  compared,
+  jobs,
+  plan,
+  report,
+  scores,
+  trainings,
+)
 from kaleido_jax.evaluation.drawn import Drawn
 from kaleido_jax.metrics import features
 from kaleido_jax.metrics.bootstrap import Resampled
@@ -146,6 +154,45 @@ def test_models_stand_beside_the_first(tmp_path):
   ]
   assert saved[0]['ratios']['recall'] == [None] * 3  # over nothing
   assert saved[0]['differences']['frechet'][0] == pytest.approx(-0.2)
+
+
+def test_runs_of_other_seeds_are_one_model(folder):
+  first, marks = api.load(folder), ['aa', 'bb', 'cc']
+  others = copy.copy(first), copy.copy(first)
+  for other, name in zip(others, 'bc', strict=True):
+    other.name, other.config = name, copy.deepcopy(first.config)
+  models = list(zip([first, *others], marks, strict=True))
+  others[0].config.seed = 1
+  others[0].config.train.save_every = 7
+  names = tuple(model.name for model, _ in models)
+  together = f'{first.name}, 3 trainings'
+  assert trainings.groups(models) == {together: names}
+  others[1].config.eta = 0.5  # another loss is another model
+  together = f'{first.name}, 2 trainings'
+  assert trainings.groups(models) == {together: names[:2]}
+  others[0].step = 8
+  assert not trainings.groups(models)
+  others[0].step = first.step
+  assert not trainings.groups([(first, 'aa'), (others[0], 'aa')])  # copied
+
+
+@pytest.mark.slow  # the parts: above, tests/metrics/test_repeated.py
+def test_what_was_trained_twice_has_a_row_of_its_own(folder, config, tmp_path):
+  params, own = api.load(folder).params, loading.config_of(folder)
+  for name, change in (('a', 0.0), ('b', 1e-2)):
+    changed = jax.tree.map(lambda x, by=change: x + by, params)
+    exported.write(str(tmp_path / name), own, changed, step=7)
+  runs = [str(tmp_path / name) for name in 'ab']
+  config.evaluate.update(ways=('',))
+  evaluate.run(config, workdir=runs, out=str(tmp_path), said=('sample.steps',))
+  *single, one, three = report.read(tmp_path)
+  assert len(single) == 4 and (one.guidance, three.guidance) == (1, 3)
+  assert one.runs == three.runs == runs
+  values = [r.figures['vendi'].value for r in single if r.guidance == 1]
+  assert one.figures['vendi'].value == pytest.approx(np.mean(values))
+  text = (tmp_path / 'results.md').read_text()
+  assert f'| {runs[0]}, 2 trainings, step 7 | guidance | 3 |' in text
+  assert 'by other captions and other trainings' in text
 
 
 @pytest.mark.slow  # of lists of pictures: test_sample

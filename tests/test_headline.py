@@ -67,6 +67,21 @@ def test_a_model_may_have_several_kinds(name, tmp_path):
   assert words[1:] == rows[1:] and words[0] < rows[0] == rows[1] < rows[2]
 
 
+def test_a_model_may_be_trained_several_times(tmp_path):
+  protocol = emoji_headline.PROTOCOLS['small']
+  made = emoji_headline.commands(protocol, ('mdm', 'color'), tmp_path, 2)
+  _, *trained, guidance, _ = made
+  configs = list(map(config_of, trained))
+  assert [(c.seed, c.latents) for c in configs] == [
+    *((0, ()), (0, ('color',)), (1, ()), (1, ('color',)))
+  ]
+  places = [f'--workdir={tmp_path}/{name}' for name in ('mdm', 'color')]
+  places += [f'{place}-seed1' for place in places]
+  for command, place in zip(trained, places, strict=True):
+    assert place in command
+  assert [flag for flag in guidance if 'workdir' in flag] == places
+
+
 def test_pictures_that_are_there_are_not_prepared_again(tmp_path):
   (tmp_path / 'emoji32/test').mkdir(parents=True)
   protocol = emoji_headline.PROTOCOLS['small']

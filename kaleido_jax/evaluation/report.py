@@ -1,15 +1,13 @@
-"""Figures on paper: JSON and CSV for programs, a table, curves and grids."""
+"""Figures on paper: JSON and CSV for programs, tables, curves."""
 
 import csv
 import itertools
 import json
 import pathlib
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
 
 from kaleido_jax import progress
 from kaleido_jax.evaluation import compared, scores
@@ -46,8 +44,6 @@ DRAWN = (
   *('mss', 'vendi', 'text_match', 'modes'),
 )
 SOLVER = ('solver', 'spacing', 'steps', 'temperature')  # told under a table
-ROWS = 6  # captions of which pictures are shown
-SHOWN = 8  # pictures of each
 REAL = '#222222'
 INKS = (
   *('#5f6670', '#d55e00', '#0072b2', '#009e73', '#cc79a7', '#b8860b'),
@@ -66,6 +62,7 @@ class Result(NamedTuple):
   guidance: float
   settings: Mapping[str, Any]  # all of config.sample that counts
   figures: Mapping[str, Interval]
+  runs: Sequence[str] = ()  # the trainings that it is the mean of, if it is
 
 
 def write(
@@ -144,16 +141,12 @@ def table(
 
 def comparison(beside: Sequence[Compared]) -> str:
   """In Markdown: how far each model is from the first, each way from none."""
-  models = [each for each in beside if each.other != each.model]
-  ways = [each for each in beside if each.other == each.model]
-  return ''.join(
-    _beside(title, some)
-    for title, some in (
-      (f'Beside {models[0].other}' if models else '', models),
-      ('Beside guidance alone, of the same model', ways),
-    )
-    if some
-  )
+  found: dict[str, list[Compared]] = {}
+  for each in beside:
+    own = each.other == each.model
+    title = 'guidance alone, of the same model' if own else each.other
+    found.setdefault(title, []).append(each)
+  return ''.join(_beside(f'Beside {n}', some) for n, some in found.items())
 
 
 def _beside(title: str, beside: Sequence[Compared]) -> str:
@@ -207,7 +200,10 @@ def curves(
   results: Sequence[Result],
   ceiling: Mapping[str, Interval],
 ) -> None:
-  """Each figure over the weight, a line for each model and way (figure 5)."""
+  """Each figure over the weight, a line for each model and way (figure 5).
+
+  Of what was trained several times the mean, without the single trainings.
+  """
   import matplotlib.pyplot as plt
 
   names = [name for name in DRAWN if name in _names(results)]
@@ -219,6 +215,8 @@ def curves(
     layout='constrained',
     squeeze=False,
   )
+  single = {run for r in results for run in r.runs}
+  results = [r for r in results if r.model not in single]
   lines = list(dict.fromkeys((r.model, r.way) for r in results))
   for ax, name in zip(axes.flat, names, strict=False):
     looks = itertools.cycle(itertools.product(DASHES, INKS))
@@ -249,73 +247,6 @@ def curves(
   )
   figure.savefig(path, dpi=150)
   plt.close(figure)
-
-
-def grid(
-  path: pathlib.Path,
-  drawn: Mapping[str, np.ndarray],
-  captions: Sequence[str],
-) -> None:
-  """A row for each of a few captions, a column for each setting (figure 7)."""
-  import matplotlib.pyplot as plt
-
-  rows = min(ROWS, len(captions))
-  figure, axes = plt.subplots(
-    *(rows, len(drawn)),
-    figsize=(len(drawn) + 1, rows + 0.5),
-    layout='constrained',
-    squeeze=False,
-  )
-  for column, (name, images) in zip(axes.T, drawn.items(), strict=True):
-    model, _, setting = name.rpartition(', ')
-    # A path of several folders is wider than a picture.
-    model = textwrap.fill(model.replace('/', '/ '), 16).replace('/ ', '/')
-    column[0].set_title(f'{model}\n{setting}', fontsize=7)
-    for ax, some in zip(column, images, strict=False):
-      _show(ax, some[0])
-  _name(axes[:, 0], captions)
-  figure.savefig(path, dpi=150)
-  plt.close(figure)
-
-
-def strips(
-  path: pathlib.Path,
-  drawn: Mapping[str, np.ndarray],
-  captions: Sequence[str],
-) -> None:
-  """What was drawn of a few captions, setting by setting, in two columns."""
-  import matplotlib.pyplot as plt
-
-  columns, rows = min(2, len(drawn)), min(ROWS, *map(len, drawn.values()))
-  figure = plt.figure(
-    figsize=(6 * columns, (0.7 * rows + 0.3) * -(-len(drawn) // columns)),
-    layout='constrained',
-  )
-  blocks = figure.subfigures(-(-len(drawn) // columns), columns, squeeze=False)
-  for block, (name, images) in zip(blocks.flat, drawn.items(), strict=False):
-    block.suptitle(name, fontsize=9)
-    axes = block.subplots(rows, 1, squeeze=False)[:, 0]
-    for ax, some in zip(axes, images, strict=False):
-      _show(ax, np.concatenate(some[:SHOWN], axis=1))
-    _name(axes, captions)
-  # Tight, or long captions leave the picture on the left.
-  figure.savefig(path, dpi=150, bbox_inches='tight', pad_inches=0.05)
-  plt.close(figure)
-
-
-def _show(ax: Any, image: UInt8[np.ndarray, 'h w 3']) -> None:
-  ax.imshow(image, interpolation='nearest')
-  ax.set(xticks=[], yticks=[])
-  ax.spines[:].set_visible(False)
-
-
-def _name(axes: np.ndarray, captions: Sequence[str]) -> None:
-  """Of each row, on its left."""
-  for ax, caption in zip(axes, captions, strict=False):
-    ax.set_ylabel(
-      textwrap.fill(caption, 12),
-      **dict(fontsize=8, rotation=0, ha='right', va='center'),
-    )
 
 
 def _names(results: Sequence[Result]) -> list[str]:

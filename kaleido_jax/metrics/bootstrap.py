@@ -31,7 +31,7 @@ class Resampled(NamedTuple):
   """A figure, and what other choices of captions would have given.
 
   Those of another model, of as many captions and by the same seed, are of the
-  same choices: the two can be compared one by one (`evaluation/compared.py`).
+  same choices: the two can be compared one by one.
   """
 
   value: float
@@ -53,6 +53,27 @@ class Resampled(NamedTuple):
       ends = np.quantile(others, [tail, 1 - tail]) - np.mean(others)
     low, high = np.clip(self.value + ends, *self.within)
     return Interval(self.value, float(low), float(high))
+
+  def minus(self, other: 'Resampled') -> Interval:
+    """How much more it is than the other."""
+    return Resampled(
+      self.value - other.value, self.others - other.others
+    ).interval()
+
+  def over(self, other: 'Resampled', above: float = 0.0) -> Interval:
+    """How many times the other, of what both are above a number.
+
+    inf if the other is nothing there. Its ends are plain quantiles. That a
+    choice with captions twice has less diversity than all of them cancels here.
+    """
+    with np.errstate(divide='ignore', invalid='ignore'):
+      each = (self.others - above) / (other.others - above)
+      value = np.divide(self.value - above, other.value - above)
+    each = each[~np.isnan(each)]  # nothing over nothing says nothing
+    if not len(each):
+      return Interval(float(value), np.nan, np.nan)
+    low, high = np.quantile(each, [0.025, 0.975], method='nearest')
+    return Interval(float(value), float(low), float(high))
 
 
 def resampled(

@@ -60,12 +60,12 @@ def test_a_common_cause_does_not_blur_a_difference():
     bootstrap.resampled(200, lambda i, x=x: x[i].mean(), seed=3) for x in (a, b)
   )
   assert one.interval().low < other.interval().high  # they overlap
-  found = compared.difference(one, other)
+  found = one.minus(other)
   half = 1.96 * (a - b).std() / 200**0.5
   assert found.value == pytest.approx((a - b).mean())
   assert found.high - found.low == pytest.approx(2 * half, rel=0.3)
   assert found.low > 0.09
-  found = compared.ratio(one, other, above=4.0)
+  found = one.over(other, above=4.0)
   assert found.value == pytest.approx((a.mean() - 4) / (b.mean() - 4))
   assert 1 < found.low < found.value < found.high < 1.2
 
@@ -73,8 +73,8 @@ def test_a_common_cause_does_not_blur_a_difference():
 def test_nothing_over_nothing_is_not_told():
   none = bootstrap.Resampled(0.0, np.zeros(200))
   some = bootstrap.Resampled(0.5, np.full(200, 0.5))
-  assert compared.ratio(some, none) == (np.inf, np.inf, np.inf)
-  assert np.isnan(compared.ratio(none, none)).all()
+  assert some.over(none) == (np.inf, np.inf, np.inf)
+  assert np.isnan(none.over(none)).all()
 
 
 def test_models_are_compared_with_the_first_and_ways_with_none():

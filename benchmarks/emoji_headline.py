@@ -77,7 +77,8 @@ def commands(
   if not (data / 'test').exists():
     yield _python('kaleido_jax.data.emoji', out=data, size=protocol.size)
   runs = []
-  # Every model once before any is trained again: figures are there sooner.
+  # Every model once before any is trained again: stopped early, all are there.
+  # The first has its model's name, whether or not there will be others.
   for seed, model in itertools.product(range(trainings), models):
     runs.append(out / (f'{model}-seed{seed}' if seed else model))
     yield _python(
@@ -126,6 +127,8 @@ def main() -> None:
   parser.add_argument('--trainings', type=int, default=1, help='of each model')
   parser.add_argument('--show', action='store_true', help='do nothing')
   args = parser.parse_args()
+  if args.trainings < 1:
+    parser.error(f'--trainings={args.trainings}: give 1 or more')
   models = tuple(args.models.split(','))
   # Where it is does not change while it runs: programs start in the repository.
   out = args.out.expanduser().absolute()

@@ -10,7 +10,7 @@ the work, and whoever finds all of it there reports. See `evaluation/`.
 """
 
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from absl import logging
@@ -31,6 +31,8 @@ from kaleido_jax.evaluation import (
   surprise,
   trainings,
 )
+from kaleido_jax.evaluation.compared import Scored
+from kaleido_jax.evaluation.jobs import Job
 from kaleido_jax.metrics import features
 from kaleido_jax.metrics.bootstrap import Interval
 
@@ -73,7 +75,7 @@ def run(
     if own:
       about['within captions'] = f'real pictures of {len(own)} of those drawn'
   words = extractor.read(work.captions) if extractor.read else None
-  results, hidden, settings = [], {}, []
+  results, hidden, scored = [], {}, []
   for job in work.jobs:
     seen, drawn = job.seen.read(), None
     if work.known:
@@ -82,7 +84,7 @@ def run(
     source, each = work.reference.name, wanted.per_caption
     follows = followed.of(job.drawn, source, each)
     figures = scores.of(truth, seen, distances, wanted, drawn, words, follows)
-    settings.append((job.model.name, *job.setting, figures))
+    scored.append(Scored(job.model.name, *job.setting, figures))
     figures = _intervals(figures)
     told = ', '.join(f'{name} {i}' for name, i in figures.items())
     logging.info('%s: %s', job.name, told)
@@ -94,50 +96,56 @@ def run(
         figures=figures,
       )
     )
-  groups = trainings.groups([(job.model, job.weights) for job in work.jobs])
-  common = list(trainings.of(groups, settings))
-  results += _means(groups, common, results)
+  first, groups = work.models[0].name, trainings.groups(work.models)
+  means = list(trainings.of(groups, scored))
   if groups:
-    about['several trainings'] = trainings.told(groups)
+    about['several trainings'] = trainings.told(groups, first)
+    results += _rows(groups, means, results)
   folder = pathlib.Path(out or exported.home(workdir[0]) / 'evaluation')
-  beside = [*compared.of(settings), *compared.of(common)]
+  beside = list(compared.of(scored, first))
+  of_means = list(compared.of(means, trainings.with_first(groups, first)))
   ceiling = _intervals(ceiling)
   perplexity = {
     model.name: _intervals(surprise.of(model, wanted)) for model in work.models
   }
-  report.write(folder, results, about, ceiling, beside, perplexity)
-  _show(folder, work, wanted.guidance)
+  report.write(folder, results, about, ceiling, beside, perplexity, of_means)
+  # Of several trainings the first is seen.
+  more = {run for runs in groups.values() for run in runs[1:]}
+  shown = [job for job in work.jobs if job.model.name not in more]
+  _show(folder, shown, work.captions, wanted.guidance)
   if hidden:
+    seen = {job.name: hidden[job.name] for job in shown}
     columns = len(wanted.guidance)
-    histograms.draw(folder / 'modes.png', hidden, columns=columns)
+    histograms.draw(folder / 'modes.png', seen, columns=columns)
   logging.info('see %s', folder / 'results.md')
 
 
-def _means(
-  groups: Mapping[str, Sequence[str]],
-  common: Sequence[trainings.Setting],
+def _rows(
+  groups: trainings.Groups,
+  means: Sequence[Scored],
   results: Sequence[report.Result],
 ) -> Iterator[report.Result]:
-  """Rows of what was trained several times."""
+  """Of what was trained several times: its first run, with means of figures."""
   known = {(r.model, r.way, r.guidance): r for r in results}
-  for name, way, guidance, figures in common:
-    yield known[groups[name][0], way, guidance]._replace(
-      model=name,
-      weights='',
-      figures=_intervals(figures),
-      runs=groups[name],
+  for name, way, guidance, figures in means:
+    runs = groups[name]
+    yield known[runs[0], way, guidance]._replace(
+      model=name, weights='', figures=_intervals(figures), runs=runs
     )
 
 
 def _show(
-  folder: pathlib.Path, work: jobs.Work, weights: Sequence[float]
+  folder: pathlib.Path,
+  some: Sequence[Job],
+  captions: Sequence[str],
+  weights: Sequence[float],
 ) -> None:
   """Of a few captions: a picture under each weight, all under the largest."""
-  shown = {job.name: job.drawn.first(grids.ROWS) for job in work.jobs}
-  grids.grid(folder / 'grid.png', shown, work.captions)
-  strong = [job for job in work.jobs if job.setting.guidance == max(weights)]
+  shown = {job.name: job.drawn.first(grids.ROWS) for job in some}
+  grids.grid(folder / 'grid.png', shown, captions)
+  strong = [job for job in some if job.setting.guidance == max(weights)]
   strips = {job.name: shown[job.name] for job in strong}
-  grids.strips(folder / 'diversity.png', strips, work.captions)
+  grids.strips(folder / 'diversity.png', strips, captions)
 
 
 def _intervals(figures: compared.Figures) -> dict[str, Interval]:

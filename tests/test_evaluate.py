@@ -126,15 +126,13 @@ def test_models_stand_beside_the_first(tmp_path):
     if recall:  # a baseline has no latents that it could follow
       figures['color_match'] = Resampled(0.5, np.full(200, 0.5))
     for weight in (1.0, 4.0):
-      told.append((name, '', weight, figures))
+      told.append(compared.Scored(name, '', weight, figures))
       shown = {n: f.interval() for n, f in figures.items()}
       results.append(
         report.Result(name, 7, 'aa', '', weight, SAMPLE, figures=shown)
       )
-  beside, priors = (
-    list(compared.of(told)),
-    {'mdm': {}, 'kaleido': {'text': sure}},
-  )
+  beside = list(compared.of(told, 'mdm'))
+  priors = {'mdm': {}, 'kaleido': {'text': sure}}
   report.write(tmp_path, results, {}, {}, beside, priors)
   text = (tmp_path / 'results.md').read_text()
   assert 'Beside mdm, by the same choices of captions' in text
@@ -157,23 +155,49 @@ def test_models_stand_beside_the_first(tmp_path):
 
 
 def test_runs_of_other_seeds_are_one_model(folder):
-  first, marks = api.load(folder), ['aa', 'bb', 'cc']
+  first = api.load(folder)
   others = copy.copy(first), copy.copy(first)
-  for other, name in zip(others, 'bc', strict=True):
-    other.name, other.config = name, copy.deepcopy(first.config)
-  models = list(zip([first, *others], marks, strict=True))
-  others[0].config.seed = 1
-  others[0].config.train.save_every = 7
-  names = tuple(model.name for model, _ in models)
-  together = f'{first.name}, 3 trainings'
-  assert trainings.groups(models) == {together: names}
-  others[1].config.eta = 0.5  # another loss is another model
-  together = f'{first.name}, 2 trainings'
-  assert trainings.groups(models) == {together: names[:2]}
-  others[0].step = 8
+  for seed, other in enumerate(others, start=1):
+    other.name, other.config = 'abc'[seed], copy.deepcopy(first.config)
+    other.config.seed = seed
+  b, c = others
+  b.config.update(train={'save_every': 7}, data={'path': 'elsewhere'})
+  models = [first, b, c]
+  names = (first.name, 'b', 'c')
+  assert trainings.groups(models) == {f'{first.name}, 3 trainings': names}
+  c.config.seed = 1  # an export of b
+  pair = {f'{first.name}, 2 trainings': names[:2]}
+  assert trainings.groups(models) == pair
+  c.config.update(seed=2, eta=0.5)  # another loss is another model
+  assert trainings.groups(models) == pair
+  b.config.train.num_steps += 1  # its rate has not fallen yet
   assert not trainings.groups(models)
-  others[0].step = first.step
-  assert not trainings.groups([(first, 'aa'), (others[0], 'aa')])  # copied
+  b.config.train.num_steps -= 1
+  b.step = 8
+  assert not trainings.groups(models)
+
+
+def test_means_stand_beside_that_of_the_first():
+  random, scored = np.random.default_rng(0), []
+  for name, mean in (('mdm', 2.0), ('a', 3.0), ('b', 3.2), ('c', 4.0)):
+    figure = Resampled(mean, mean + 0.1 * random.normal(size=200))
+    scored.append(compared.Scored(name, '', 4.0, {'vendi': figure}))
+  groups = {'a, 2 trainings': ('a', 'b')}
+  (mean,) = trainings.of(groups, scored)
+  assert mean.model == 'a, 2 trainings' and mean.guidance == 4
+  assert mean.figures['vendi'].interval().value == pytest.approx(3.1)
+  # Of a first that was trained once nobody knows how lucky it was.
+  assert not trainings.with_first(groups, 'mdm')
+  assert not list(compared.of([mean], trainings.with_first(groups, 'mdm')))
+  assert 'mdm was trained once' in trainings.told(groups, 'mdm')
+  groups = {'mdm, 2 trainings': ('mdm', 'c'), **groups}
+  means = list(trainings.of(groups, scored * 2))  # a run may be given twice
+  assert len(means) == 2
+  first = trainings.with_first(groups, 'c')
+  assert first == 'mdm, 2 trainings'
+  (found,) = compared.of(means, first)
+  assert (found.model, found.other) == ('a, 2 trainings', first)
+  assert found.ratios['vendi'].value == pytest.approx(2.1 / 2)  # above 1
 
 
 @pytest.mark.slow  # the parts: above, tests/metrics/test_repeated.py
@@ -181,6 +205,7 @@ def test_what_was_trained_twice_has_a_row_of_its_own(folder, config, tmp_path):
   params, own = api.load(folder).params, loading.config_of(folder)
   for name, change in (('a', 0.0), ('b', 1e-2)):
     changed = jax.tree.map(lambda x, by=change: x + by, params)
+    own.seed += 1
     exported.write(str(tmp_path / name), own, changed, step=7)
   runs = [str(tmp_path / name) for name in 'ab']
   config.evaluate.update(ways=('',))
@@ -192,7 +217,7 @@ def test_what_was_trained_twice_has_a_row_of_its_own(folder, config, tmp_path):
   assert one.figures['vendi'].value == pytest.approx(np.mean(values))
   text = (tmp_path / 'results.md').read_text()
   assert f'| {runs[0]}, 2 trainings, step 7 | guidance | 3 |' in text
-  assert 'by other captions and other trainings' in text
+  assert 'its interval is of captions and trainings' in text
 
 
 @pytest.mark.slow  # of lists of pictures: test_sample

@@ -21,6 +21,15 @@ DIFFERENCES = (
 )
 
 
+class Scored(NamedTuple):
+  """Figures of one model under one setting: of one training, or of several."""
+
+  model: str
+  way: str
+  guidance: float
+  figures: Figures
+
+
 class Compared(NamedTuple):
   """One model with another under one setting, or a way with guidance alone."""
 
@@ -32,23 +41,14 @@ class Compared(NamedTuple):
   ratios: Mapping[str, Interval]
 
 
-def of(
-  settings: Sequence[tuple[str, str, float, Figures]],
-) -> Iterator[Compared]:
-  """Of all models with the first, and of all ways with nothing more.
-
-  settings: (model, way, guidance, figures) of each, of one training or of
-  several.
-  """
-  if not settings:
-    return
-  first = settings[0][0]
-  known = {(model, way, at): figures for model, way, at, figures in settings}
-  for model, way, at, figures in settings:
-    if model != first:
+def of(scored: Sequence[Scored], first: str) -> Iterator[Compared]:
+  """Of all models with the first, and of all ways with nothing more."""
+  known = {(one.model, one.way, one.guidance): one.figures for one in scored}
+  for (model, way, at), figures in known.items():
+    if model != first and (first, way, at) in known:
       both = _both(figures, known[first, way, at])
       yield Compared(model, first, way, at, *both)
-  for model, way, at, figures in settings:
+  for (model, way, at), figures in known.items():
     if way and (model, '', at) in known:
       both = _both(figures, known[model, '', at])
       yield Compared(model, model, way, at, *both)

@@ -72,16 +72,18 @@ def write(
   ceiling: Mapping[str, Interval],
   beside: Sequence[Compared],
   perplexity: Mapping[str, Mapping[str, Interval]],
+  means: Sequence[Compared] = (),
 ) -> None:
   """`about`: what every figure carries: extractor, reference, counts, seed.
 
   ceiling: of real pictures. beside: models with the first of them, and ways
-  with none. perplexity: of each model's prior, by kinds of latents.
+  with none. perplexity: of each model's prior, by kinds of latents. means: as
+  `beside`, of what was trained several times.
   """
   folder.mkdir(parents=True, exist_ok=True)
   told = [
     result._asdict()
-    | {'figures': {n: list(i) for n, i in result.figures.items()}}
+    | {'figures': {n: _plain(tuple(i)) for n, i in result.figures.items()}}
     for result in results
   ]
   said = {'about': dict(about), 'results': told}
@@ -90,11 +92,13 @@ def write(
     name: {kind: _plain(tuple(i)) for kind, i in each.items()}
     for name, each in perplexity.items()
   }
-  said['compared'] = [_plain(each._asdict()) for each in beside]
+  said['compared'] = [_plain(each._asdict()) for each in (*beside, *means)]
   text = json.dumps(said, indent=1, allow_nan=False)
   progress.replace(folder / 'results.json', f'{text}\n')
   _write_csv(folder / 'results.csv', results)
-  text = table(results, about, ceiling) + comparison(beside)
+  text = table(results, about, ceiling)
+  text += comparison(beside, 'by the same choices of captions')
+  text += comparison(means, 'by captions and trainings')
   text += surprise(perplexity)
   progress.replace(folder / 'results.md', text)
   curves(folder / 'curves.png', results, ceiling)
@@ -105,10 +109,14 @@ def read(folder: pathlib.Path) -> list[Result]:
   return [
     Result(
       **each
-      | {'figures': {n: Interval(*i) for n, i in each['figures'].items()}}
+      | {'figures': {n: _interval(i) for n, i in each['figures'].items()}}
     )
     for each in told
   ]
+
+
+def _interval(told: Sequence[float | None]) -> Interval:
+  return Interval(*(np.nan if x is None else x for x in told))
 
 
 def table(
@@ -139,14 +147,16 @@ def table(
   )
 
 
-def comparison(beside: Sequence[Compared]) -> str:
+def comparison(beside: Sequence[Compared], how: str) -> str:
   """In Markdown: how far each model is from the first, each way from none."""
   found: dict[str, list[Compared]] = {}
   for each in beside:
     own = each.other == each.model
     title = 'guidance alone, of the same model' if own else each.other
     found.setdefault(title, []).append(each)
-  return ''.join(_beside(f'Beside {n}', some) for n, some in found.items())
+  return ''.join(
+    _beside(f'Beside {other}, {how}', some) for other, some in found.items()
+  )
 
 
 def _beside(title: str, beside: Sequence[Compared]) -> str:
@@ -161,7 +171,7 @@ def _beside(title: str, beside: Sequence[Compared]) -> str:
     heads.append(f'{TITLES[name]}{above}, times')
   lines = [
     '',
-    f'{title}, by the same choices of captions:',
+    f'{title}:',
     '',
     '| model | way | guidance | ' + ' | '.join(heads) + ' |',
     '| --- | --- | --- |' + ' --- |' * len(heads),
@@ -235,6 +245,7 @@ def curves(
       ax.plot(*(x, values[:, 0]), marker='.', ls=dash, color=ink, label=label)
     if name in ceiling:
       ax.axhline(ceiling[name].value, color=REAL, ls=':', label='real pictures')
+    _limit(ax, [r for r in results if name in r.figures], name)
     ax.set_title(TITLES[name], fontsize=10)
     ax.set_xlabel('guidance', fontsize=8)
     ax.spines[['top', 'right']].set_visible(False)
@@ -247,6 +258,19 @@ def curves(
   )
   figure.savefig(path, dpi=150)
   plt.close(figure)
+
+
+def _limit(ax: Any, results: Sequence[Result], name: str) -> None:
+  """Two trainings leave much room: a band of theirs may end beyond the axis.
+
+  Else all lines would be flat.
+  """
+  if not any(r.runs for r in results):
+    return
+  low, high = ax.dataLim.intervaly
+  values = [r.figures[name].value for r in results]
+  room = max(values) - min(values)
+  ax.set_ylim(max(low, min(values) - room), min(high, max(values) + room))
 
 
 def _names(results: Sequence[Result]) -> list[str]:
@@ -269,8 +293,9 @@ def _write_csv(path: pathlib.Path, results: Sequence[Result]) -> None:
     writer = csv.writer(file)
     names = _names(results)
     ends = [f'{name}{end}' for name in names for end in ('', '_low', '_high')]
-    writer.writerow(['model', 'step', 'way', 'guidance', *ends])
+    writer.writerow(['model', 'runs', 'step', 'way', 'guidance', *ends])
     for r in results:
       figures = [v for name in names for v in r.figures.get(name, [''] * 3)]
-      writer.writerow([r.model, r.step, r.way, r.guidance, *figures])
+      runs = max(1, len(r.runs))
+      writer.writerow([r.model, runs, r.step, r.way, r.guidance, *figures])
   new.replace(path)

@@ -174,7 +174,8 @@ def of(
       )
   if each > 1:
     for name, values in _alike(list(features)).items():
-      found[name] = sure(_mean_of(values))
+      ends = (1.0, float(each)) if name == 'vendi' else (-1.0, 1.0)
+      found[name] = sure(_mean_of(values), within=ends)
   if said is not None:
     matches = list(map(similarity.match, features, said))
     found['text_match'] = sure(_mean_of(matches), within=(-100.0, 100.0))
@@ -288,7 +289,7 @@ def _of_modes(drawn: Drawn, captions: int, sure) -> dict[str, Resampled]:
     ).distance
 
   return {
-    'modes': sure(_mean_of(distinct)),
+    'modes': sure(_mean_of(distinct), within=(1.0, float(rows.shape[1]))),
     'modes_distance': sure(distance, within=(0.0, 1.0)),
   }
 

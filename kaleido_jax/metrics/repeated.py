@@ -3,8 +3,7 @@
 Other captions would have given another figure, and so would another training,
 of which a choice of captions knows nothing. Trainings are few: they are not
 drawn anew as captions are. Their spread is added to that of captions, with the
-degrees of freedom that so few leave (Welch, 1947). Where two of them differ in
-one caption alone, both spreads have it: intervals are a little wide.
+degrees of freedom that so few leave (Welch, 1947).
 """
 
 from collections.abc import Sequence
@@ -16,71 +15,89 @@ from scipy import stats
 
 from kaleido_jax.metrics.bootstrap import Interval, Resampled
 
+ALL = (-np.inf, np.inf)
+
 
 class Repeated(NamedTuple):
-  """By each training; `others` by the same choices of captions in all."""
+  """A figure by each of two trainings or more.
+
+  others: what other choices of captions would have given; the same choices in
+  all trainings.
+  """
 
   runs: tuple[str, ...]
   values: Float[np.ndarray, ' runs']
   others: Float[np.ndarray, 'runs times']
-  within: tuple[float, float] = (-np.inf, np.inf)  # where it can lie at all
+  within: tuple[float, float] = ALL  # where it can lie at all
 
   def interval(self) -> Interval:
-    return _interval(self)
-
-  def minus(self, other: 'Repeated') -> Interval:
-    """How much more its mean is; training by training, where they are one's."""
-    if self.runs != other.runs:
-      return _interval(self, other)
+    """Of the mean."""
     return _interval(
-      Repeated(
-        self.runs, self.values - other.values, self.others - other.others
-      )
+      self.values.mean(), self.others.mean(0), [self], self.within
     )
 
-  def over(self, other: 'Repeated', above: float = 0.0) -> Interval:
-    """How many times the other, of what both are above a number.
+  def minus(self, other: 'Repeated') -> Interval:
+    """How much more its mean is.
 
-    Of geometric means, as logarithms are what has a spread. Where a training
-    is nothing above the number, the ratio is of means, and nothing is sure.
+    Where both are of the same trainings, each is compared with itself.
     """
-    both = self, other
-    if min(x.values.min() for x in both) <= above:
-      a, b = (x.values.mean() - above for x in both)
-      with np.errstate(divide='ignore', invalid='ignore'):
-        return Interval(float(np.divide(a, b)), np.nan, np.nan)
+    values = self.values.mean() - other.values.mean()
+    if self.runs != other.runs:
+      others = self.others.mean(0) - other.others.mean(0)
+      return _interval(values, others, [self, other])
+    pairs = self.values - other.values, self.others - other.others
+    return Repeated(self.runs, *pairs).interval()
+
+  def over(self, other: 'Repeated', above: float = 0.0) -> Interval:
+    """How many times the other, of what both means are above a number.
+
+    Its ends are those of the logarithm, which a relative change is nearly.
+    """
+    a, b = (x.values.mean() - above for x in (self, other))
     with np.errstate(divide='ignore', invalid='ignore'):
-      a, b = (
-        Repeated(x.runs, np.log(x.values - above), np.log(x.others - above))
-        for x in both
-      )
-    return Interval(*map(float, np.exp(a.minus(b))))
+      value = float(np.divide(a, b))
+    if min(a, b) <= 0:
+      return Interval(value, np.nan, np.nan)
+    apart = self._relative(above).minus(other._relative(above))
+    low, high = value * np.exp(apart[1:])
+    return Interval(value, float(low), float(high))
+
+  def _relative(self, above: float) -> 'Repeated':
+    """To its mean, of what is above the number."""
+    mean = self.values.mean() - above
+    each = (self.values - above) / mean, (self.others - above) / mean
+    return Repeated(self.runs, *each)
 
 
 def of(runs: Sequence[str], each: Sequence[Resampled]) -> Repeated:
-  """From what single trainings gave, in the order of their names."""
+  """From what each training gave, two or more, in the order of their names."""
   return Repeated(
     *(tuple(runs), np.array([one.value for one in each])),
     *(np.array([one.others for one in each]), each[0].within),
   )
 
 
-def _interval(a: Repeated, b: Repeated | None = None) -> Interval:
-  """Of the mean, or how far it is from another's.
+def _interval(
+  value: float,
+  others: Float[np.ndarray, ' times'],
+  models: Sequence[Repeated],
+  within: tuple[float, float] = ALL,
+) -> Interval:
+  """others: of the value. Trainings are each model's own, captions are common.
 
-  Captions are the same for both; trainings are each model's own.
+  What a training does to one caption is in its figure already: the spread of
+  captions is told without that, or it would count twice.
   """
-  value, others, within = a.values.mean(), a.others.mean(0), a.within
-  if b is not None:
-    value, others = value - b.values.mean(), others - b.others.mean(0)
-    within = -np.inf, np.inf
-  others = others[np.isfinite(others)]
-  if len(others) < 2:
+  there = np.isfinite(others)
+  if there.sum() < 2:
     return Interval(float(value), np.nan, np.nan)
-  parts = [(np.var(others, ddof=1), len(others) - 1)]
-  for x in (a,) if b is None else (a, b):
-    count = len(x.values)
-    parts.append((np.var(x.values, ddof=1) / count, count - 1))
+  captions, parts = np.var(others[there], ddof=1), []
+  for model in models:
+    count, each = len(model.values), model.others[:, there]
+    own = np.var(each - each.mean(0), axis=1, ddof=1).sum() / (count - 1)
+    captions -= own / count
+    parts.append((np.var(model.values, ddof=1) / count, count - 1))
+  parts.append((max(captions, 0.0), there.sum() - 1))
   variance = sum(part for part, _ in parts)
   if not variance:
     return Interval(float(value), float(value), float(value))

@@ -87,14 +87,13 @@ def test_models_are_compared_with_the_first_and_ways_with_none():
     name: f._replace(value=2 * f.value, others=2 * f.others)
     for name, f in figures.items()
   }
-  found = compared.of(
-    [
-      ('mdm', '', 4.0, figures),
-      ('mdm', 'cads', 4.0, better),
-      ('kaleido', '', 4.0, better),
-      ('kaleido', 'cads', 4.0, better),
-    ]
-  )
+  scored = [
+    compared.Scored('mdm', '', 4.0, figures),
+    compared.Scored('mdm', 'cads', 4.0, better),
+    compared.Scored('kaleido', '', 4.0, better),
+    compared.Scored('kaleido', 'cads', 4.0, better),
+  ]
+  found = compared.of(scored, 'mdm')
   plain, cads, *ways = found
   assert (plain.model, plain.other, plain.way) == ('kaleido', 'mdm', '')
   assert plain.ratios['recall'] == pytest.approx((2, 2, 2))
@@ -106,7 +105,7 @@ def test_models_are_compared_with_the_first_and_ways_with_none():
   ]
   assert [c.ratios['recall'].value for c in ways] == [2, 1]
   # Where guidance alone was not asked for, there is nothing to compare with.
-  assert not list(compared.of([('mdm', 'cads', 4.0, figures)]))
+  assert not list(compared.of(scored[1:2], 'mdm'))
 
 
 def test_modes_are_counted():

@@ -30,20 +30,25 @@ def test_where_captions_are_alike_it_is_a_test_of_trainings():
   assert found == pytest.approx(((A - B[:3]).mean(), low, high))
 
 
-def test_times_are_of_geometric_means():
-  a, b = (
-    figure(A, others=np.full((3, 20), 3.0)),
-    figure(B, 'efgh', np.full((4, 20), 3.0)),
-  )
+def test_times_are_of_what_is_above_a_number():
+  a, b = figure(A), figure(B, 'efgh')
   found = a.over(b, above=1.0)
-  logs = np.log(A - 1), np.log(B - 1)
-  low, high = stats.ttest_ind(*logs, equal_var=False).confidence_interval()
-  expected = stats.gmean(A - 1) / stats.gmean(B - 1), np.exp(low), np.exp(high)
-  assert found == pytest.approx(expected)
-  nothing = figure(np.array([0.0, 0.2]), 'xy')
-  assert a.over(nothing)[0] == pytest.approx(A.mean() / 0.1)
-  assert np.isnan(a.over(nothing)[1:]).all()
-  assert np.isnan(nothing.over(figure(np.zeros(2), 'zw'))[1:]).all()
+  assert found.value == pytest.approx((A.mean() - 1) / (B.mean() - 1))
+  # Ends: of relative changes, which scipy judges.
+  each = (A - 1) / (A.mean() - 1), (B - 1) / (B.mean() - 1)
+  low, high = stats.ttest_ind(*each, equal_var=False).confidence_interval()
+  expected = found.value * np.exp([low, high])
+  assert found[1:] == pytest.approx(tuple(expected))
+
+
+def test_a_training_that_is_nothing_leaves_a_ratio():
+  some, nothing = figure(np.array([0.0, 0.2, 0.3])), figure(np.zeros(2), 'xy')
+  found = figure(A, 'xyz').over(some)
+  assert 0 < found.low < found.value == pytest.approx(A.sum() / 0.5)
+  assert found.high < np.inf
+  assert some.over(nothing).value == np.inf
+  assert np.isnan(some.over(nothing)[1:]).all()
+  assert np.isnan(nothing.over(nothing)).all()
 
 
 def test_an_interval_ends_where_its_figure_does():
@@ -51,30 +56,43 @@ def test_an_interval_ends_where_its_figure_does():
   assert found.low == 0 and 0.2 < found.high < 1
 
 
+def simulated(random, luck, noise, means=(0.2, 0.0), captions=60, runs=3):
+  """Figures of two models: `hard` captions, lucky trainings, their noise."""
+  hard = random.normal(0, 1, captions)
+  for mean in means:
+    own = random.normal(0, luck, size=(runs, 1))
+    x = mean + hard + own + random.normal(0, noise, size=(runs, captions))
+    yield [
+      bootstrap.resampled(captions, lambda i, x=x: x[i].mean(), times=40)
+      for x in x
+    ]
+
+
 def test_nineteen_of_twenty_intervals_hold_the_truth():
   """Those of single trainings do not: they take luck for a difference."""
-  random, captions, truth = np.random.default_rng(0), 60, 0.2
+  random = np.random.default_rng(0)
   held, alone = [], []
   for _ in range(150):
-    hard = random.normal(0, 1, captions)
-    each = []
-    for mean in (truth, 0.0):
-      luck = random.normal(0, 0.2, size=(3, 1))
-      noise = random.normal(0, 0.3, size=(3, captions))
-      each.append(mean + hard + luck + noise)
-    a, b = (
-      [
-        bootstrap.resampled(captions, lambda i, x=x: x[i].mean(), times=40)
-        for x in runs
-      ]
-      for runs in each
-    )
+    a, b = simulated(random, luck=0.2, noise=0.3)
     found = repeated.of('abc', a).minus(repeated.of('def', b))
-    held.append(found.low < truth < found.high)
+    held.append(found.low < 0.2 < found.high)
     found = a[0].minus(b[0])
-    alone.append(found.low < truth < found.high)
+    alone.append(found.low < 0.2 < found.high)
   assert 0.91 <= np.mean(held) <= 0.99
   assert np.mean(alone) < 0.6
+
+
+def test_noise_of_single_captions_does_not_count_twice():
+  """Where no training is lucky, they are as wide as theory says."""
+  random, runs, wide, held = np.random.default_rng(0), 5, [], []
+  for _ in range(60):
+    a, b = simulated(random, luck=0.0, noise=1.0, captions=50, runs=runs)
+    found = repeated.of('abcde', a).minus(repeated.of('fghij', b))
+    wide.append((found.high - found.low) / 2)
+    held.append(found.low < 0.2 < found.high)
+  theory = stats.t.ppf(0.975, 2 * (runs - 1)) * (2 / runs / 50) ** 0.5
+  assert np.mean(wide) == pytest.approx(theory, rel=0.12)
+  assert np.mean(held) > 0.9
 
 
 def test_captions_that_all_trainings_have_blur_their_mean():

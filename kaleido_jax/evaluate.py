@@ -10,7 +10,7 @@ the work, and whoever finds all of it there reports. See `evaluation/`.
 """
 
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -32,7 +32,6 @@ from kaleido_jax.evaluation import (
   trainings,
 )
 from kaleido_jax.evaluation.compared import Scored
-from kaleido_jax.evaluation.jobs import Job
 from kaleido_jax.metrics import features
 from kaleido_jax.metrics.bootstrap import Interval
 
@@ -109,14 +108,7 @@ def run(
     model.name: _intervals(surprise.of(model, wanted)) for model in work.models
   }
   report.write(folder, results, about, ceiling, beside, perplexity, of_means)
-  # Of several trainings the first is seen.
-  more = {run for runs in groups.values() for run in runs[1:]}
-  shown = [job for job in work.jobs if job.model.name not in more]
-  _show(folder, shown, work.captions, wanted.guidance)
-  if hidden:
-    seen = {job.name: hidden[job.name] for job in shown}
-    columns = len(wanted.guidance)
-    histograms.draw(folder / 'modes.png', seen, columns=columns)
+  _show(folder, work, groups, hidden, wanted.guidance)
   logging.info('see %s', folder / 'results.md')
 
 
@@ -136,16 +128,26 @@ def _rows(
 
 def _show(
   folder: pathlib.Path,
-  some: Sequence[Job],
-  captions: Sequence[str],
+  work: jobs.Work,
+  groups: trainings.Groups,
+  hidden: Mapping[str, scores.Drawn],
   weights: Sequence[float],
 ) -> None:
-  """Of a few captions: a picture under each weight, all under the largest."""
+  """Of a few captions: a picture under each weight, all under the largest.
+
+  And how often each hidden mode is drawn. Of several trainings the first is
+  seen.
+  """
+  more = {run for runs in groups.values() for run in runs[1:]}
+  some = [job for job in work.jobs if job.model.name not in more]
   shown = {job.name: job.drawn.first(grids.ROWS) for job in some}
-  grids.grid(folder / 'grid.png', shown, captions)
+  grids.grid(folder / 'grid.png', shown, work.captions)
   strong = [job for job in some if job.setting.guidance == max(weights)]
   strips = {job.name: shown[job.name] for job in strong}
-  grids.strips(folder / 'diversity.png', strips, captions)
+  grids.strips(folder / 'diversity.png', strips, work.captions)
+  if hidden:
+    seen = {job.name: hidden[job.name] for job in some}
+    histograms.draw(folder / 'modes.png', seen, columns=len(weights))
 
 
 def _intervals(figures: compared.Figures) -> dict[str, Interval]:

@@ -245,7 +245,9 @@ def curves(
       ax.plot(*(x, values[:, 0]), marker='.', ls=dash, color=ink, label=label)
     if name in ceiling:
       ax.axhline(ceiling[name].value, color=REAL, ls=':', label='real pictures')
-    _limit(ax, [r for r in results if name in r.figures], name)
+    if single:
+      shown = [r.figures for r in results] + [ceiling]
+      _limit(ax, [some[name].value for some in shown if name in some])
     ax.set_title(TITLES[name], fontsize=10)
     ax.set_xlabel('guidance', fontsize=8)
     ax.spines[['top', 'right']].set_visible(False)
@@ -260,15 +262,9 @@ def curves(
   plt.close(figure)
 
 
-def _limit(ax: Any, results: Sequence[Result], name: str) -> None:
-  """Two trainings leave much room: a band of theirs may end beyond the axis.
-
-  Else all lines would be flat.
-  """
-  if not any(r.runs for r in results):
-    return
+def _limit(ax: Any, values: Sequence[float]) -> None:
+  """A band of two trainings may end beyond the axis, or lines would be flat."""
   low, high = ax.dataLim.intervaly
-  values = [r.figures[name].value for r in results]
   room = max(values) - min(values)
   ax.set_ylim(max(low, min(values) - room), min(high, max(values) + room))
 

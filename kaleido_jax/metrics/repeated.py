@@ -86,18 +86,24 @@ def _interval(
   """others: of the value. Trainings are each model's own, captions are common.
 
   What a training does to one caption is in its figure already: the spread of
-  captions is told without that, or it would count twice.
+  captions is told without that, or it would count twice. It is also what
+  trainings must differ by, known better than by how far two or three of them
+  happen to lie apart.
   """
   there = np.isfinite(others)
-  if there.sum() < 2:
+  times = there.sum()
+  if times < 2:
     return Interval(float(value), np.nan, np.nan)
   captions, parts = np.var(others[there], ddof=1), []
   for model in models:
     count, each = len(model.values), model.others[:, there]
     own = np.var(each - each.mean(0), axis=1, ddof=1).sum() / (count - 1)
     captions -= own / count
-    parts.append((np.var(model.values, ddof=1) / count, count - 1))
-  parts.append((max(captions, 0.0), there.sum() - 1))
+    apart = np.var(model.values, ddof=1)
+    parts.append(
+      (apart / count, count - 1) if apart > own else (own / count, times - 1)
+    )
+  parts.append((max(captions, 0.0), times - 1))
   variance = sum(part for part, _ in parts)
   if not variance:
     return Interval(float(value), float(value), float(value))

@@ -82,16 +82,18 @@ def test_nineteen_of_twenty_intervals_hold_the_truth():
   assert np.mean(alone) < 0.6
 
 
-def test_noise_of_single_captions_does_not_count_twice():
-  """Where no training is lucky, they are as wide as theory says."""
-  random, runs, wide, held = np.random.default_rng(0), 5, [], []
+@pytest.mark.parametrize(('runs', 'most'), ((2, 1.8), (5, 1.4)))
+def test_noise_of_single_captions_does_not_count_twice(runs, most):
+  """Where no training is lucky, they are not much wider than theory says."""
+  random, wide, held = np.random.default_rng(0), [], []
   for _ in range(60):
     a, b = simulated(random, luck=0.0, noise=1.0, captions=50, runs=runs)
-    found = repeated.of('abcde', a).minus(repeated.of('fghij', b))
+    a = repeated.of('abcde'[:runs], a)
+    found = a.minus(repeated.of('fghij'[:runs], b))
     wide.append((found.high - found.low) / 2)
     held.append(found.low < 0.2 < found.high)
-  theory = stats.t.ppf(0.975, 2 * (runs - 1)) * (2 / runs / 50) ** 0.5
-  assert np.mean(wide) == pytest.approx(theory, rel=0.12)
+  theory = 1.96 * (2 / runs / 50) ** 0.5
+  assert 1 < np.median(wide) / theory < most
   assert np.mean(held) > 0.9
 
 

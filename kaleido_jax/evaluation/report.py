@@ -266,7 +266,9 @@ def _limit(ax: Any, values: Sequence[float]) -> None:
   """A band of two trainings may end beyond the axis, or lines would be flat."""
   low, high = ax.dataLim.intervaly
   room = max(values) - min(values)
-  ax.set_ylim(max(low, min(values) - room), min(high, max(values) + room))
+  low, high = max(low, min(values) - room), min(high, max(values) + room)
+  edge = 0.05 * (high - low)
+  ax.set_ylim(low - edge, high + edge)
 
 
 def _names(results: Sequence[Result]) -> list[str]:

@@ -268,7 +268,8 @@ def _limit(ax: Any, values: Sequence[float]) -> None:
   room = max(values) - min(values)
   low, high = max(low, min(values) - room), min(high, max(values) + room)
   edge = 0.05 * (high - low)
-  ax.set_ylim(low - edge, high + edge)
+  if edge:  # nothing is cut where all are alike
+    ax.set_ylim(low - edge, high + edge)
 
 
 def _names(results: Sequence[Result]) -> list[str]:
